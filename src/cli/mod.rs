@@ -1,0 +1,73 @@
+//! The command line: parses, dispatches, maps failures to exit codes.
+
+pub mod commands;
+pub mod context;
+pub mod error;
+pub mod ui;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use context::Context;
+use error::Failure;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use ui::Ui;
+
+/// Gives a virtual machine a serial port, joins it to a console or a kernel debugger, and starts the debugger.
+///
+/// Every change is shown before it is made and can be undone with `vmserial undo`.
+#[derive(Debug, Parser)]
+#[command(name = "vmserial", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct GlobalArgs {
+    /// Read this profile (an argument that ends in .yaml or .yml is read so too)
+    #[arg(short, long, global = true, value_name = "FILE", env = "VMSERIAL_PROFILE")]
+    pub profile: Option<PathBuf>,
+    /// Print data as JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Keep journals, locks and run-time files here
+    #[arg(long, global = true, value_name = "DIR", env = "VMSERIAL_STATE")]
+    pub state: Option<PathBuf>,
+    /// Say more on standard error (twice: every command run)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Print shell completions
+    Completions(commands::completions::CompletionsArgs),
+}
+
+/// Runs the program and returns its exit code.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match Cli::command().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => return error::report_usage(&error),
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return error::report_usage(&error),
+    };
+    let mut ui = Ui::new(cli.global.json);
+    let result = Context::new(&cli.global).and_then(|context| dispatch(cli.command, &context, &mut ui));
+    match result {
+        Ok(code) => code,
+        Err(failure) => error::report(&failure, &mut ui),
+    }
+}
+
+fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Completions(args) => commands::completions::run(&args, context, ui),
+    }
+}

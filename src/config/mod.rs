@@ -1,0 +1,1 @@
+//! Finds, reads, checks and merges profiles.

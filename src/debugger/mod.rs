@@ -1,0 +1,1 @@
+//! Debuggers: scripts and argument lists for gdb.

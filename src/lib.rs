@@ -1,0 +1,24 @@
+//! `vmserial` gives a virtual machine a serial port, joins it to a console or a debugger, and starts the debugger.
+//!
+//! Arrows point inwards only (checked by `tests/architecture.rs`):
+//!
+//! ```text
+//! main → cli → { session, config }
+//!               session → { driver, debugger, bridge, runner, plan }
+//!                         driver, debugger → { runner (the trait only), plan, render } → model
+//!                         bridge → { rsp, model }
+//! pure, no I/O, no clock, no environment: model, plan, render, rsp, config::{merge, validate}
+//! never: model/plan/render/rsp → outward · driver → driver · bridge ↔ driver · anything → cli
+//! ```
+
+pub mod bridge;
+pub mod cli;
+pub mod config;
+pub mod debugger;
+pub mod driver;
+pub mod model;
+pub mod plan;
+pub mod render;
+pub mod rsp;
+pub mod runner;
+pub mod session;

@@ -1,0 +1,100 @@
+//! What kind of failure it is, with its exit code, and a problem as it is told to a user.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The kinds of failure that users and scripts tell apart. Each has one exit code (`docs/reference/exit-codes.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// The command line is wrong: 2.
+    Usage,
+    /// The profile, journal or configuration is wrong: 3.
+    Configuration,
+    /// A VM, target, file or program is not there: 4.
+    NotFound,
+    /// Something must be done first: VM running, not elevated, owned by another, no `--yes`: 5.
+    Precondition,
+    /// A host or a tool failed: 6.
+    Host,
+    /// A deadline passed: 7.
+    Deadline,
+    /// A fail pattern was seen: 8.
+    FailPattern,
+    /// Some targets failed: 9.
+    SomeTargets,
+    /// `--exit-code`: changes are pending: 10.
+    ChangesPending,
+    /// A kernel panic was seen: 11.
+    KernelPanic,
+    /// A reset of the target was seen: 12.
+    TargetReset,
+    /// The connection was lost: 13.
+    ConnectionLost,
+    /// The user answered no: 14.
+    AnsweredNo,
+    /// A defect of vmserial: 70.
+    Internal,
+    /// Stopped by Ctrl-C: 130.
+    Interrupted,
+}
+
+impl FailureKind {
+    /// Returns the documented exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Usage => 2,
+            Self::Configuration => 3,
+            Self::NotFound => 4,
+            Self::Precondition => 5,
+            Self::Host => 6,
+            Self::Deadline => 7,
+            Self::FailPattern => 8,
+            Self::SomeTargets => 9,
+            Self::ChangesPending => 10,
+            Self::KernelPanic => 11,
+            Self::TargetReset => 12,
+            Self::ConnectionLost => 13,
+            Self::AnsweredNo => 14,
+            Self::Internal => 70,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// A failure with everything its reader needs: what was got and expected (message), what to do next (hints).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Its kind, which decides the exit code.
+    pub kind: FailureKind,
+    /// A lowercase fragment without a period, things named in backticks.
+    pub message: String,
+    /// What to do next, a sentence each.
+    pub hints: Vec<String>,
+}
+
+impl Problem {
+    /// Makes a problem without hints.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hints: Vec::new(),
+        }
+    }
+
+    /// Adds a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Problem {}

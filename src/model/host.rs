@@ -1,0 +1,52 @@
+//! The machine that runs the hypervisor, and paths on it.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::Path;
+
+/// A host: this machine, or one that is reached through SSH.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostRef {
+    /// This machine.
+    Local,
+    /// `[user@]host[:port]`, as written.
+    Ssh(String),
+}
+
+impl fmt::Display for HostRef {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local => formatter.write_str("this machine"),
+            Self::Ssh(destination) => formatter.write_str(destination),
+        }
+    }
+}
+
+/// A path on a host, in that host's spelling. Never assumed to exist here.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct HostPath(String);
+
+impl HostPath {
+    /// Makes a path from its spelling on the host.
+    pub fn new(path: impl Into<String>) -> Self {
+        Self(path.into())
+    }
+
+    /// Returns the spelling.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the path for use on this machine. Only a local runner may call it.
+    pub fn as_local(&self) -> &Path {
+        Path::new(&self.0)
+    }
+}
+
+impl fmt::Display for HostPath {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}

@@ -1,0 +1,31 @@
+//! Nouns: values that can be parsed, formatted and compared. No I/O, no clock, no environment.
+
+pub mod deadline;
+pub mod digest;
+pub mod edit;
+pub mod endpoint;
+pub mod failure;
+pub mod host;
+pub mod invocation;
+pub mod observed;
+pub mod policy;
+pub mod port;
+pub mod profile;
+pub mod target;
+pub mod vm;
+
+pub use deadline::{Cancel, Deadline, Wait};
+pub use digest::Digest;
+pub use edit::{EditOperation, FileEdit, FileFormat};
+pub use endpoint::{Address, ClientSpec, EndpointSpec, Role, SshHop};
+pub use failure::{FailureKind, Problem};
+pub use host::{HostPath, HostRef};
+pub use invocation::{Invocation, Purpose};
+pub use observed::{Observed, ObservedFile, ObservedHost, ObservedPort};
+pub use policy::{ClientPrefix, Policy};
+pub use port::PortIndex;
+pub use target::{
+    BreakIn, BreakWith, DebuggerKind, DebuggerSpec, GdbStubSpec, PortSpec, RestartPolicy, StartSpec,
+    TargetName, TargetSpec,
+};
+pub use vm::{HypervisorKind, PowerState, VmRef};

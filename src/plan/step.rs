@@ -1,0 +1,165 @@
+//! A step: one reversible change, complete enough that applying it needs no decision; and stages of steps.
+
+use crate::model::{FileEdit, HostPath, HostRef, Invocation, PowerState, TargetName};
+use serde::{Deserialize, Serialize};
+
+/// One reversible change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Imperative without a period: "attach port 2 (COM2) to `/tmp/x.sock`".
+    pub summary: String,
+    /// Where it happens.
+    pub host: HostRef,
+    /// For which target; `None` for host-wide things.
+    pub target: Option<TargetName>,
+    /// What is done.
+    pub action: Action,
+    /// How it is taken back.
+    pub undo: Undo,
+    /// When the guest sees it.
+    pub effect: Effect,
+    /// What it does to the VM's power, if it does: such steps need the restart policy's consent.
+    pub power: Option<PowerChange>,
+    /// Warnings that are printed with it, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Changes keys of a file. Undo takes back our keys, not the file.
+    Edit(FileEdit),
+    /// Runs a command to its end; it must end with 0.
+    Run(Invocation),
+    /// Starts a process that outlives us; its pid and start time go into the journal.
+    Start(Invocation),
+    /// Sends one QMP command.
+    Qmp(QmpCommand),
+    /// Waits until a condition is observed.
+    WaitFor(Condition),
+}
+
+/// One command for a QMP socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QmpCommand {
+    /// The Unix socket.
+    pub socket: HostPath,
+    /// `execute`.
+    pub execute: String,
+    /// `arguments`, a JSON object or null.
+    pub arguments: serde_json::Value,
+}
+
+/// Something that becomes true. It is observed without connecting to a VM's port: a probe would take its only slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// A path is there (a socket that a VM makes).
+    PathExists {
+        /// Which.
+        path: HostPath,
+    },
+    /// A path is gone (a lock).
+    PathAbsent {
+        /// Which.
+        path: HostPath,
+    },
+    /// A TCP port listens, as `ss -ltn` tells.
+    TcpListens {
+        /// Which.
+        port: u16,
+    },
+    /// A QMP socket greets and answers.
+    QmpAnswers {
+        /// Which.
+        socket: HostPath,
+    },
+    /// A command that reads prints a line that equals this one.
+    OutputHasLine {
+        /// The command.
+        invocation: Invocation,
+        /// The line, compared without surrounding white space.
+        line: String,
+        /// True: the line must be there. False: it must not.
+        present: bool,
+    },
+}
+
+/// How a step is taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Undo {
+    /// For [`Action::Edit`]: our keys get back the values that the journal holds, where they still hold ours.
+    Keys,
+    /// Runs a command.
+    Run(Invocation),
+    /// Sends a QMP command.
+    Qmp(QmpCommand),
+    /// For [`Action::Start`]: ends the process, if it is still the one that we started.
+    StopProcess,
+    /// There is nothing to take back, or no way to.
+    Nothing {
+        /// Why, as a fragment.
+        reason: String,
+    },
+}
+
+/// When the guest sees a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// At once.
+    Live,
+    /// When the guest boots again.
+    NextBoot,
+    /// When the VM was powered off and started.
+    NeedsPowerOff,
+}
+
+/// What a step does to a VM's power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PowerChange {
+    /// Asks the guest to shut down.
+    OffGraceful,
+    /// Pulls the plug.
+    OffHard,
+    /// Powers it on.
+    On,
+}
+
+/// Steps that can be planned from one observation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// `host`, `power off`, `settings`, `start`, `guest` …
+    pub name: String,
+    /// Its steps, or why they cannot be known yet.
+    pub content: StageContent,
+}
+
+/// What is known of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageContent {
+    /// Planned; may be applied.
+    Planned(Vec<Step>),
+    /// Its facts cannot be observed yet: it is planned, shown and confirmed when they are there.
+    Later {
+        /// After what: "after power-off".
+        after: String,
+        /// What may change then: "serial keys of the vmx".
+        may_change: Vec<String>,
+    },
+}
+
+/// What planning must know beside the present observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanContext {
+    /// The VM's power state before the first stage of this apply: it is left in the state in which it was found.
+    pub power_at_start: PowerState,
+    /// Plan the removal of the wanted ports instead of their set-up (`--remove`).
+    pub remove: bool,
+    /// Only the start that a session needs is planned when true; `apply` alone starts no VM.
+    pub start_vm: bool,
+}

@@ -1,0 +1,1 @@
+//! Text for other programs: templates, quoting, editors of foreign files, QMP lines. Values in, values out.

@@ -1,0 +1,1 @@
+//! One session from start to clean end: plan and apply, journal, owner lock, bridge, debugger.

@@ -1,0 +1,1 @@
+//! Fake hypervisor ends, stand-ins and the fault kit of vmserial's tests.

@@ -1,0 +1,5 @@
+//! The project's own tasks.
+
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::from(70)
+}
