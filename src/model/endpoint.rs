@@ -1,7 +1,12 @@
 //! The address of a byte stream: `[listen:|connect:]KIND:ADDRESS[,option=value…]`.
 
+mod parse;
+
 use crate::model::policy::ClientPrefix;
+use std::fmt;
 use std::path::PathBuf;
+
+pub use parse::{EndpointError, starts_with_kind};
 
 /// Who opens first. It is that of the side whose endpoint is written, and is always written where both exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -72,15 +77,52 @@ pub enum Address {
     Tty {
         /// Device path or name.
         device: String,
-        /// Baud rate, `None` leaves the device as it is.
+        /// Baud rate in bits per second, `None` leaves the device as it is.
         baud_rate: Option<u32>,
     },
     /// Our own standard input and output.
     Stdio,
-    /// A child's standard input and output: program and arguments.
+    /// A child's standard input and output: program and arguments, never empty.
     Exec(Vec<String>),
     /// A file that bytes are appended to (clients only).
     File(PathBuf),
+}
+
+impl Address {
+    /// Returns the word of the grammar.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unix(_) => "unix",
+            Self::Tcp { .. } => "tcp",
+            Self::Telnet { .. } => "telnet",
+            Self::Rfc2217 { .. } => "rfc2217",
+            Self::Pipe { .. } => "pipe",
+            Self::Pty { .. } => "pty",
+            Self::Tty { .. } => "tty",
+            Self::Stdio => "stdio",
+            Self::Exec(_) => "exec",
+            Self::File(_) => "file",
+        }
+    }
+
+    /// Tells whether the stream never leaves this machine: such endpoints are dialled again without backing off.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp { host, .. } | Self::Telnet { host, .. } | Self::Rfc2217 { host, .. } => {
+                is_loopback(host)
+            }
+            Self::Pipe { host, .. } => host.is_none(),
+            Self::Exec(_) => false,
+            Self::Unix(_) | Self::Pty { .. } | Self::Tty { .. } | Self::Stdio | Self::File(_) => true,
+        }
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 /// One SSH hop, `[user@]host[:port]`.
@@ -98,6 +140,31 @@ pub struct EndpointSpec {
     pub via: Vec<SshHop>,
 }
 
+impl EndpointSpec {
+    /// Makes an endpoint without SSH hops.
+    pub fn new(role: Option<Role>, address: Address) -> Self {
+        Self {
+            role,
+            address,
+            via: Vec::new(),
+        }
+    }
+
+    /// Returns the endpoint of the other side: the same address with the other role.
+    #[must_use]
+    pub fn other_side(&self) -> Self {
+        Self {
+            role: self.role.map(Role::other),
+            ..self.clone()
+        }
+    }
+
+    /// Tells whether the stream never leaves this machine.
+    pub fn is_local(&self) -> bool {
+        self.via.is_empty() && self.address.is_local()
+    }
+}
+
 /// A client of a bridge: `[console=|gdb=|kd=|ro=]ENDPOINT`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClientSpec {
@@ -105,4 +172,67 @@ pub struct ClientSpec {
     pub prefix: Option<ClientPrefix>,
     /// Its endpoint, with our role.
     pub endpoint: EndpointSpec,
+}
+
+impl fmt::Display for EndpointSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(role) = self.role {
+            write!(formatter, "{}:", role.name())?;
+        }
+        match &self.address {
+            Address::Unix(path) => write!(formatter, "unix:{}", escaped(&path.to_string_lossy()))?,
+            Address::Tcp { host, port } => write!(formatter, "tcp:{}:{port}", bracketed(host))?,
+            Address::Telnet { host, port } => write!(formatter, "telnet:{}:{port}", bracketed(host))?,
+            Address::Rfc2217 { host, port } => write!(formatter, "rfc2217:{}:{port}", bracketed(host))?,
+            Address::Pipe { host: None, name } => write!(formatter, "pipe:{}", escaped(name))?,
+            Address::Pipe {
+                host: Some(host),
+                name,
+            } => {
+                write!(formatter, "pipe:\\\\{}\\pipe\\{}", escaped(host), escaped(name))?;
+            }
+            Address::Pty { link: None } => formatter.write_str("pty")?,
+            Address::Pty { link: Some(link) } => {
+                write!(formatter, "pty:{}", escaped(&link.to_string_lossy()))?
+            }
+            Address::Tty { device, baud_rate } => {
+                write!(formatter, "tty:{}", escaped(device))?;
+                if let Some(baud_rate) = baud_rate {
+                    write!(formatter, ",baud={baud_rate}")?;
+                }
+            }
+            Address::Stdio => formatter.write_str("stdio")?,
+            Address::Exec(words) => {
+                // A NUL cannot come in: the words were split from a string that the parser checked.
+                let joined = shlex::try_join(words.iter().map(String::as_str)).map_err(|_| fmt::Error)?;
+                return write!(formatter, "exec:{joined}");
+            }
+            Address::File(path) => write!(formatter, "file:{}", escaped(&path.to_string_lossy()))?,
+        }
+        for hop in &self.via {
+            write!(formatter, ",via={}", escaped(&hop.0))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ClientSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(prefix) = self.prefix {
+            write!(formatter, "{}=", prefix.name())?;
+        }
+        self.endpoint.fmt(formatter)
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        escaped(host)
+    }
 }
