@@ -1,1 +1,3 @@
-//! Debuggers: scripts and argument lists for gdb.
+//! Debuggers: scripts and argument lists for gdb. Values in, values out.
+
+pub mod gdb;

@@ -1,1 +1,4 @@
 //! Text for other programs: templates, quoting, editors of foreign files, QMP lines. Values in, values out.
+
+pub mod environment;
+pub mod quote;

@@ -1,0 +1,115 @@
+//! The one template environment: strict, without guessed escaping, with one quoting filter per language.
+
+use crate::render::quote;
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Serde, Value};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
+use serde::Serialize;
+
+/// The templates, by the name that code uses. They are part of the program, so none can be missing at run time.
+pub const TEMPLATES: &[(&str, &str)] = &[(
+    "gdb/session.gdb",
+    include_str!("../../templates/gdb/session.gdb.j2"),
+)];
+
+/// A template could not be rendered: a value has no spelling in the target language, or a template is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write `{template}`")]
+pub struct RenderError {
+    /// Which template.
+    pub template: String,
+    /// Why. Its debug form names all variables; only its one-line display is ever printed.
+    #[source]
+    pub source: Error,
+}
+
+/// Renders a template with a typed context.
+///
+/// # Errors
+///
+/// Fails when a value cannot be written in the template's language (a line break in a `.vmx` value), which is the
+/// user's to mend, or when the template is wrong, which a test excludes.
+pub fn render(name: &str, context: &impl Serialize) -> Result<String, RenderError> {
+    let failed = |source| RenderError {
+        template: name.to_owned(),
+        source,
+    };
+    environment()
+        .get_template(name)
+        .map_err(failed)?
+        .render(Value::from(Serde(context)))
+        .map_err(failed)
+}
+
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    // By default the file's ending would choose HTML or JSON escaping for some templates and none for others.
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_syntax(syntax());
+    environment.add_filter("gdb", |text: String| invalid(quote::gdb_word(&text)));
+    environment.add_filter("gdb_address", |text: String| invalid(quote::gdb_address(&text)));
+    environment.add_filter("sh", |text: String| invalid(quote::shell_word(&text)));
+    environment.add_filter("vmx", |text: String| invalid(quote::vmx_value(&text)));
+    for (name, source) in TEMPLATES {
+        environment
+            .add_template(name, source)
+            .expect("every template is compiled by a test");
+    }
+    environment
+}
+
+/// A final line break belongs to the text, and a block tag on a line of its own leaves no line behind.
+fn syntax() -> SyntaxConfig {
+    SyntaxConfig::builder()
+        .keep_trailing_newline(true)
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .expect("only white space is configured, which cannot clash")
+}
+
+fn invalid(result: Result<String, quote::QuoteError>) -> Result<String, Error> {
+    result.map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_compiles() {
+        let environment = environment();
+        assert_eq!(environment.templates().count(), TEMPLATES.len());
+    }
+
+    #[test]
+    fn every_value_passes_a_quoting_filter() {
+        for (name, source) in TEMPLATES {
+            for (line, text) in source.lines().enumerate() {
+                for expression in text.split("{{").skip(1) {
+                    let expression = expression.split("}}").next().unwrap_or_default();
+                    assert!(
+                        expression.contains('|'),
+                        "{name}:{}: `{expression}` has no filter",
+                        line + 1
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_variable_is_an_error() {
+        let mut environment = environment();
+        environment
+            .add_template("t", "{{ nope | sh }}")
+            .expect("it compiles");
+        assert!(
+            environment
+                .get_template("t")
+                .and_then(|template| template.render(()))
+                .is_err()
+        );
+    }
+}

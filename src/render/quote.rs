@@ -1,0 +1,133 @@
+//! Quoting, one function per target language. A value either comes out whole at the other end or is refused.
+
+/// A value that the target language cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{language} cannot hold {what} in `{value}`")]
+pub struct QuoteError {
+    language: &'static str,
+    what: &'static str,
+    value: String,
+}
+
+fn refuse(language: &'static str, what: &'static str, value: &str) -> QuoteError {
+    QuoteError {
+        language,
+        what,
+        value: value.escape_default().to_string(),
+    }
+}
+
+/// Quotes one word of a gdb command that splits its arguments as `gdb_buildargv` does: blanks separate, both quotes
+/// and backslash quote (libiberty, argv.c).
+///
+/// # Errors
+///
+/// A gdb command is one line: line breaks and NUL are refused.
+pub fn gdb_word(value: &str) -> Result<String, QuoteError> {
+    if value.contains(['\n', '\r', '\0']) {
+        return Err(refuse("a gdb command", "a line break or NUL", value));
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:+=@,%".contains(&byte);
+    if !value.is_empty() && value.bytes().all(plain) {
+        return Ok(value.to_owned());
+    }
+    Ok(format!("\"{}\"", value.replace('\\', r"\\").replace('"', "\\\"")))
+}
+
+/// Passes the address of `target remote`, which gdb takes as the rest of the line, unquoted.
+///
+/// # Errors
+///
+/// Line breaks, NUL, blanks at an end and a leading `|` (gdb would run a program) are refused.
+pub fn gdb_address(value: &str) -> Result<String, QuoteError> {
+    if value.contains(['\n', '\r', '\0']) {
+        return Err(refuse("a gdb command", "a line break or NUL", value));
+    }
+    if value.is_empty() || value.trim() != value || value.starts_with('|') {
+        return Err(refuse("`target remote`", "this address", value));
+    }
+    Ok(value.to_owned())
+}
+
+/// Quotes one word for a POSIX shell.
+///
+/// # Errors
+///
+/// NUL is refused.
+pub fn shell_word(value: &str) -> Result<String, QuoteError> {
+    shlex::try_quote(value)
+        .map(Into::into)
+        .map_err(|_| refuse("a shell command", "NUL", value))
+}
+
+/// Writes a `.vmx` value with its quotes: `"` is `|22` and `|` is `|7C` (libvirt, `virVMXEscapeHex`).
+///
+/// # Errors
+///
+/// A value is one line: line breaks and NUL are refused.
+pub fn vmx_value(value: &str) -> Result<String, QuoteError> {
+    if value.contains(['\n', '\r', '\0']) {
+        return Err(refuse("a .vmx value", "a line break or NUL", value));
+    }
+    Ok(format!("\"{}\"", value.replace('|', "|7C").replace('"', "|22")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Splits as libiberty's `buildargv` does: the check of what [`gdb_word`] writes.
+    fn build_argv(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut word: Option<String> = None;
+        let (mut single, mut double) = (false, false);
+        let mut characters = line.chars();
+        while let Some(character) = characters.next() {
+            match character {
+                '\\' => word.get_or_insert_default().extend(characters.next()),
+                '\'' if !double => {
+                    single = !single;
+                    word.get_or_insert_default();
+                }
+                '"' if !single => {
+                    double = !double;
+                    word.get_or_insert_default();
+                }
+                character if character.is_ascii_whitespace() && !single && !double => {
+                    words.extend(word.take())
+                }
+                character => word.get_or_insert_default().push(character),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    proptest! {
+        #[test]
+        fn a_gdb_word_cannot_break_out(value in "[^\n\r\0]{0,30}", next in "[a-z]{1,5}") {
+            let line = format!("{} {next}", gdb_word(&value).unwrap());
+            prop_assert_eq!(build_argv(&line), vec![value, next]);
+        }
+
+        #[test]
+        fn a_shell_word_cannot_break_out(value in "[^\0]{0,30}") {
+            prop_assert_eq!(shlex::split(&shell_word(&value).unwrap()), Some(vec![value]));
+        }
+
+        #[test]
+        fn a_vmx_value_cannot_break_out(value in "[^\n\r\0]{0,30}") {
+            let written = vmx_value(&value).unwrap();
+            let inner = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap();
+            prop_assert!(!inner.contains('"'));
+            prop_assert_eq!(inner.replace("|22", "\"").replace("|7C", "|"), value);
+        }
+    }
+
+    #[test]
+    fn line_breaks_are_refused() {
+        assert!(gdb_word("a\nb").is_err() && gdb_address("| sh").is_err() && vmx_value("a\r").is_err());
+    }
+}
