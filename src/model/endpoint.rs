@@ -1,12 +1,17 @@
 //! The address of a byte stream: `[listen:|connect:]KIND:ADDRESS[,option=value…]`.
 
 mod parse;
+mod place;
+mod text;
 
 use crate::model::policy::ClientPrefix;
 use std::fmt;
 use std::path::PathBuf;
 
 pub use parse::{EndpointError, starts_with_kind};
+pub(crate) use parse::{UNIX_PATH_BYTES, split_commas};
+pub(crate) use place::resolved_path;
+pub use place::{TargetOrEndpoint, TargetOrEndpointError};
 
 /// Who opens first. It is that of the side whose endpoint is written, and is always written where both exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

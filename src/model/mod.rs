@@ -1,5 +1,6 @@
 //! Nouns: values that can be parsed, formatted and compared. No I/O, no clock, no environment.
 
+pub mod break_with;
 pub mod deadline;
 pub mod digest;
 pub mod edit;
@@ -14,10 +15,11 @@ pub mod profile;
 pub mod target;
 pub mod vm;
 
+pub use break_with::BreakWith;
 pub use deadline::{Cancel, Deadline, Wait};
 pub use digest::Digest;
 pub use edit::{EditOperation, FileEdit, FileFormat};
-pub use endpoint::{Address, ClientSpec, EndpointSpec, Role, SshHop};
+pub use endpoint::{Address, ClientSpec, EndpointError, EndpointSpec, Role, SshHop, TargetOrEndpoint};
 pub use failure::{FailureKind, Problem};
 pub use host::{HostPath, HostRef};
 pub use invocation::{Invocation, Purpose};
@@ -25,7 +27,7 @@ pub use observed::{Observed, ObservedFile, ObservedHost, ObservedPort};
 pub use policy::{ClientPrefix, Policy};
 pub use port::PortIndex;
 pub use target::{
-    BreakIn, BreakWith, DebuggerKind, DebuggerSpec, GdbStubSpec, PortSpec, RestartPolicy, StartSpec,
-    TargetName, TargetSpec,
+    BreakIn, DebuggerKind, DebuggerSpec, GdbStubSpec, PortSpec, RestartPolicy, StartSpec, TargetName,
+    TargetSpec,
 };
 pub use vm::{HypervisorKind, PowerState, VmRef};

@@ -1,5 +1,6 @@
 //! A target as it is wanted: validated, so that nobody after `config::validate` checks again.
 
+use crate::model::break_with::BreakWith;
 use crate::model::endpoint::{ClientSpec, EndpointSpec};
 use crate::model::host::HostRef;
 use crate::model::policy::Policy;
@@ -75,28 +76,6 @@ pub enum RestartPolicy {
     Graceful,
     /// Pull the plug if the guest does not shut down.
     Hard,
-}
-
-/// How BREAK reaches the guest when the endpoint has none of its own (`--break-with`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BreakWith {
-    /// The telnet bytes FF F3.
-    Telnet,
-    /// RFC 2217 SET-CONTROL.
-    Rfc2217,
-    /// The terminal device's own BREAK.
-    Tty,
-    /// `chardev-send-break` on a QMP socket.
-    Qmp {
-        /// The QMP endpoint's path (Unix socket).
-        path: PathBuf,
-        /// chardev ID; default `ser0`.
-        id: String,
-    },
-    /// A command that sends it.
-    Exec(Vec<String>),
-    /// There is no way.
-    None,
 }
 
 /// One way of breaking a kernel into its debugger, tried in the order in which a profile lists them.

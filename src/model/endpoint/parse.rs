@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// The longest path of a Unix socket: `sockaddr_un` has 108 bytes, one of them a NUL.
-const UNIX_PATH_BYTES: usize = 107;
+pub(crate) const UNIX_PATH_BYTES: usize = 107;
 
 /// The longest name of a Windows pipe after `\pipe\` (CreateNamedPipe's documentation).
 const PIPE_NAME_CHARACTERS: usize = 256;
@@ -16,9 +16,11 @@ const KINDS: [&str; 10] = [
     "unix", "tcp", "telnet", "rfc2217", "pipe", "pty", "tty", "stdio", "exec", "file",
 ];
 
-/// The text is no endpoint.
+/// The text is no endpoint, client or way to send BREAK.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointError {
+    /// What the text should have been: `endpoint`.
+    pub what: &'static str,
     /// The whole text.
     pub text: String,
     /// Where in the text it goes wrong, in characters from 1.
@@ -33,8 +35,8 @@ impl fmt::Display for EndpointError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "`{}` is no endpoint: column {}: {} (for example `{}`)",
-            self.text, self.column, self.message, self.example
+            "`{}` is no {}: column {}: {} (for example `{}`)",
+            self.text, self.what, self.column, self.message, self.example
         )
     }
 }
@@ -66,6 +68,7 @@ impl Parser<'_> {
             .get(..offset)
             .map_or(1, |before| before.chars().count() + 1);
         EndpointError {
+            what: "endpoint",
             text: self.text.to_owned(),
             column,
             message: message.into(),
@@ -75,13 +78,13 @@ impl Parser<'_> {
 }
 
 /// A piece of the text with the byte offset at which it starts.
-struct Piece {
-    offset: usize,
-    text: String,
+pub(crate) struct Piece {
+    pub(crate) offset: usize,
+    pub(crate) text: String,
 }
 
 /// Splits at single commas; two commas are a literal one.
-fn split_commas(text: &str, offset: usize) -> Vec<Piece> {
+pub(crate) fn split_commas(text: &str, offset: usize) -> Vec<Piece> {
     let mut pieces = vec![Piece {
         offset,
         text: String::new(),
@@ -431,6 +434,7 @@ impl FromStr for ClientSpec {
             {
                 let skipped = text.chars().count() - rest.chars().count();
                 let endpoint = rest.parse().map_err(|error: EndpointError| EndpointError {
+                    what: "client",
                     text: text.to_owned(),
                     column: error.column + skipped,
                     ..error
@@ -447,6 +451,7 @@ impl FromStr for ClientSpec {
             && starts_with_kind(rest)
         {
             return Err(EndpointError {
+                what: "client",
                 text: text.to_owned(),
                 column: 1,
                 message: format!("unknown prefix `{prefix}=`, expected one of console=, gdb=, kd=, ro="),
