@@ -97,3 +97,21 @@ impl Ui {
         let _ = writeln!(stderr, "{line}");
     }
 }
+
+impl crate::session::Front for Ui {
+    fn show(&mut self, text: &str) {
+        self.error_line(text.trim_end_matches('\n'));
+    }
+
+    fn status(&mut self, line: &str) {
+        Self::status(self, line);
+    }
+
+    fn warning(&mut self, line: &str) {
+        Self::warning(self, line);
+    }
+
+    fn ask(&mut self, question: &str) -> io::Result<Option<bool>> {
+        Self::ask(self, question)
+    }
+}

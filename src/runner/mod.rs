@@ -1,5 +1,8 @@
 //! How commands and streams reach a host. The only place that starts processes or opens a host's streams.
 
+pub mod foreground;
+pub mod sys;
+
 use crate::model::{Digest, EndpointSpec, HostPath, HostRef, Invocation, Wait};
 use std::io::{Read, Write};
 use std::time::Duration;

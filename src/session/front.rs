@@ -1,0 +1,22 @@
+//! What a session asks of whoever is in front of it: a terminal, or a test.
+
+use std::io;
+
+/// Shows and asks. The command line's printer is one; sessions never print by themselves.
+pub trait Front {
+    /// Shows a text that people read (a plan, a diff), as it is.
+    fn show(&mut self, text: &str);
+
+    /// Shows one short sentence of progress.
+    fn status(&mut self, line: &str);
+
+    /// Shows a warning.
+    fn warning(&mut self, line: &str);
+
+    /// Asks a question that is answered with yes or no; no is the default. `None` if there is nobody to ask.
+    ///
+    /// # Errors
+    ///
+    /// The terminal's.
+    fn ask(&mut self, question: &str) -> io::Result<Option<bool>>;
+}
