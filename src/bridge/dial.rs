@@ -1,0 +1,123 @@
+//! What a bridge asks of others: where the target is now, and how BREAK reaches it.
+
+use crate::model::{Deadline, EndpointSpec};
+use std::fmt;
+use std::sync::Arc;
+
+/// Knows where a VM's port is *now* (a PTY's path, a free port, a domain ID). Asked before every dial.
+pub trait Dialer: Send + Sync {
+    /// Returns the endpoint, with our role. Called on a blocking thread.
+    ///
+    /// # Errors
+    ///
+    /// The reason, as a fragment; the VM side is then *away* and asked again later.
+    fn locate(&self, deadline: Deadline) -> Result<EndpointSpec, String>;
+}
+
+/// Where the target's endpoint comes from.
+#[derive(Clone)]
+pub enum TargetSource {
+    /// It never changes.
+    Fixed(EndpointSpec),
+    /// Somebody knows.
+    Asked(Arc<dyn Dialer>),
+}
+
+impl fmt::Debug for TargetSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(endpoint) => formatter.debug_tuple("Fixed").field(endpoint).finish(),
+            Self::Asked(_) => formatter.write_str("Asked(..)"),
+        }
+    }
+}
+
+/// Sends one BREAK to the guest by a way beside the stream (QMP, a command).
+pub trait Breaker: Send + Sync {
+    /// Names the way, for the `break` event: `qmp:/path`.
+    fn way(&self) -> String;
+
+    /// Sends one BREAK. Called on a blocking thread; gives up at the deadline (500 ms after the start).
+    ///
+    /// # Errors
+    ///
+    /// The reason, as a fragment.
+    fn send_break(&self, deadline: Deadline) -> Result<(), String>;
+}
+
+/// How BREAK reaches the guest.
+#[derive(Clone)]
+pub enum BreakMeans {
+    /// There is no way.
+    None,
+    /// Bytes in the stream that takes the `g` (telnet: FF F3), with the name of the way.
+    InStream {
+        /// For the `break` event.
+        way: String,
+        /// What is written.
+        bytes: Vec<u8>,
+    },
+    /// A way beside the stream.
+    Beside(Arc<dyn Breaker>),
+}
+
+impl BreakMeans {
+    /// The raw telnet bytes `IAC BRK` (RFC 854).
+    pub fn telnet() -> Self {
+        Self::InStream {
+            way: "telnet".into(),
+            bytes: vec![0xff, 0xf3],
+        }
+    }
+
+    /// Names the way, for the `break` event.
+    pub fn way(&self) -> String {
+        match self {
+            Self::None => "none".into(),
+            Self::InStream { way, .. } => way.clone(),
+            Self::Beside(breaker) => breaker.way(),
+        }
+    }
+}
+
+impl fmt::Debug for BreakMeans {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "BreakMeans({})", self.way())
+    }
+}
+
+/// Whoever owns the port that a break-in must go through, and does the whole break-in (BREAK, 100 ms, `g`) there.
+/// A [`BridgeHandle`](crate::bridge::BridgeHandle) of the console's bridge is one, its control socket another.
+pub trait BreakOwner: Send + Sync {
+    /// Names the way, for the `break` event.
+    fn way(&self) -> String;
+
+    /// Breaks in. Called on a blocking thread.
+    ///
+    /// # Errors
+    ///
+    /// The reason, as a fragment.
+    fn break_in(&self, deadline: Deadline) -> Result<(), String>;
+}
+
+/// Which stream takes the `g` of a break-in.
+#[derive(Clone, Default)]
+pub enum BreakPort {
+    /// The target's own (kgdb on the console).
+    #[default]
+    Target,
+    /// Another port of the VM: dialled for each break-in, read and dropped, closed after the stop or 1.6 s.
+    Endpoint(EndpointSpec),
+    /// Another port of the VM that somebody else owns.
+    Owner(Arc<dyn BreakOwner>),
+}
+
+impl fmt::Debug for BreakPort {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Target => formatter.write_str("Target"),
+            Self::Endpoint(endpoint) => formatter.debug_tuple("Endpoint").field(endpoint).finish(),
+            Self::Owner(owner) => write!(formatter, "Owner({})", owner.way()),
+        }
+    }
+}
