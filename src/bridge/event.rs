@@ -146,10 +146,15 @@ pub struct EventRecord {
     /// Format version.
     pub v: u32,
     /// When, RFC 3339 in UTC.
+    #[serde(serialize_with = "as_text")]
     pub time: jiff::Timestamp,
     /// What.
     #[serde(flatten)]
     pub event: Event,
+}
+
+fn as_text<S: serde::Serializer>(time: &jiff::Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(time)
 }
 
 /// How events are handed around: many readers, one value.

@@ -175,7 +175,10 @@ impl<T> Future for Reply<T> {
 /// What a bridge can be asked.
 #[derive(Debug)]
 pub(crate) enum Command {
-    Attach(Box<AttachRequest>, oneshot::Sender<Result<ClientId, AttachRefused>>),
+    Attach(
+        Box<AttachRequest>,
+        oneshot::Sender<Result<ClientId, AttachRefused>>,
+    ),
     Detach(ClientId, String, oneshot::Sender<bool>),
     TakeOver(Option<ClientId>, oneshot::Sender<usize>),
     SendBreak(oneshot::Sender<Result<String, String>>),

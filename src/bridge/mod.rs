@@ -1,18 +1,25 @@
 //! Joins a VM's port to its clients: channels, policies, history, log, BREAK.
 //!
-//! [`Engine::bind`] opens the listeners of a [`BridgeSpec`] and [`Engine::run`] moves bytes until it is told to stop;
-//! [`start`] does both on a thread of its own. Everybody else talks to a running bridge through its [`BridgeHandle`].
+//! `Engine::bind` opens the listeners of a [`BridgeSpec`] and `Engine::run` moves bytes until it is told to stop;
+//! `start` does both on a thread of its own. Everybody else talks to a running bridge through its [`BridgeHandle`].
 
 pub mod channel;
 pub mod dial;
+pub mod engine;
 pub mod event;
 pub mod handle;
 pub mod mediator;
 pub mod spec;
+pub mod stdio;
+pub mod sys;
 
 pub use channel::{Channel, Facts};
 pub use dial::{BreakMeans, BreakOwner, BreakPort, Breaker, Dialer, TargetSource};
-pub use event::{Event, EventRecord, KernelState, TargetState};
-pub use handle::{AttachMode, AttachRefused, AttachRequest, BridgeHandle, ClientId, Gone, Reply, Status};
+pub use engine::{Outcome, StopSignal};
+pub use event::{Event, EventRecord, KernelState, SharedEvent, TargetState};
+pub use handle::{
+    AttachMode, AttachRefused, AttachRequest, BridgeHandle, ClientId, ClientStatus, Gone, HistorySlice,
+    OutputChunk, Reply, Since, Status,
+};
 pub use mediator::{Input, Mediator, Output};
-pub use spec::BridgeSpec;
+pub use spec::{BridgeSpec, choose_policy};

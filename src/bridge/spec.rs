@@ -114,7 +114,9 @@ pub fn choose_policy(wanted: Option<Policy>, clients: &[ClientSpec]) -> Result<P
             FailureKind::Usage,
             format!("`--as {wanted}` contradicts the clients' prefixes, which ask for `{asked}`"),
         )
-        .hint(format!("Leave out `--as`, write `--as {asked}`, or change the prefix."))),
+        .hint(format!(
+            "Leave out `--as`, write `--as {asked}`, or change the prefix."
+        ))),
         (Some(policy), _) | (None, Some(policy)) => Ok(policy),
         (None, None) if clients.len() > 1 => Ok(Policy::Console),
         (None, None) => Ok(Policy::Raw),
@@ -157,7 +159,11 @@ mod tests {
             (&[Some(Gdb)], Some(Policy::Gdb), Policy::Gdb),
         ];
         for (prefixes, wanted, expected) in cases {
-            assert_eq!(choose_policy(wanted, &clients(prefixes)).unwrap(), expected, "{prefixes:?}");
+            assert_eq!(
+                choose_policy(wanted, &clients(prefixes)).unwrap(),
+                expected,
+                "{prefixes:?}"
+            );
         }
     }
 

@@ -1,0 +1,17 @@
+//! Streams of the operating system, with equal signatures per platform. A system's types never leave its module.
+
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(unix)]
+pub use unix::{
+    LocalListener, NativeStream, PtyServer, check_target_path, create_private_file, describe_tcp_owner,
+    dial_local, listen_local, listen_tcp, open_pty, read_stdin, stop_signal, tune_tcp, write_stdout,
+};
+#[cfg(windows)]
+pub use windows::{
+    LocalListener, NativeStream, PtyServer, check_target_path, create_private_file, describe_tcp_owner,
+    dial_local, listen_local, listen_tcp, open_pty, read_stdin, stop_signal, tune_tcp, write_stdout,
+};

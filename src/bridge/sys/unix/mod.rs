@@ -1,0 +1,15 @@
+//! Unix: sockets, pseudo terminals, standard streams, signals.
+
+mod files;
+mod owner;
+mod pty;
+mod signal;
+mod socket;
+mod stream;
+
+pub use files::{create_private_file, read_stdin, write_stdout};
+pub use owner::describe_tcp_owner;
+pub use pty::{PtyServer, open_pty};
+pub use signal::stop_signal;
+pub use socket::{LocalListener, check_target_path, dial_local, listen_local, listen_tcp};
+pub use stream::{NativeStream, tune_tcp};
