@@ -138,10 +138,16 @@ mod tests {
     fn a_child_is_asked_to_end_or_killed() {
         let (child, ended) = run(&["sleep", "1000"]);
         child.kill();
-        assert_eq!(ended.recv_timeout(Duration::from_secs(20)).unwrap().unwrap(), Status::Signalled(9));
+        assert_eq!(
+            ended.recv_timeout(Duration::from_secs(20)).unwrap().unwrap(),
+            Status::Signalled(9)
+        );
         let (child, ended) = run(&["sleep", "1000"]);
         child.terminate().unwrap();
-        assert_eq!(ended.recv_timeout(Duration::from_secs(20)).unwrap().unwrap(), Status::Signalled(15));
+        assert_eq!(
+            ended.recv_timeout(Duration::from_secs(20)).unwrap().unwrap(),
+            Status::Signalled(15)
+        );
     }
 
     #[test]

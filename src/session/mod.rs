@@ -1,5 +1,6 @@
 //! One session from start to clean end: plan and apply, journal, owner lock, bridge, debugger.
 
 pub mod front;
+pub mod state;
 
 pub use front::Front;
