@@ -1,6 +1,7 @@
 //! How commands and streams reach a host. The only place that starts processes or opens a host's streams.
 
 pub mod foreground;
+pub mod local;
 pub mod sys;
 
 use crate::model::{Digest, EndpointSpec, HostPath, HostRef, Invocation, Wait};

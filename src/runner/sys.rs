@@ -7,7 +7,10 @@ mod platform;
 #[path = "sys/windows.rs"]
 mod platform;
 
-pub use platform::{StopSignals, TerminalState, signal_of, terminate};
+pub use platform::{
+    StopSignals, TerminalState, connect_unix, kill, kill_group, mode_and_owner, own_group, own_session,
+    private, set_mode_and_owner, signal_of, start_time, sync_folder, terminate,
+};
 
 /// A signal that ends vmserial, in the words of POSIX.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

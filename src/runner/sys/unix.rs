@@ -1,9 +1,16 @@
 //! POSIX: signals and terminal settings.
 
 use super::StopSignal;
+use crate::runner::ReadWrite;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
 /// Asks a process to end (SIGTERM). One that is gone already is no error.
@@ -82,4 +89,124 @@ impl StopSignals {
 /// Returns the signal that ended a process, 0 if none did.
 pub fn signal_of(status: std::process::ExitStatus) -> i32 {
     std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default()
+}
+
+/// Kills a process. One that is gone already is no error.
+///
+/// # Errors
+///
+/// The system's refusal.
+pub fn kill(pid: u32) -> io::Result<()> {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(io::ErrorKind::InvalidInput)?;
+    match kill_process(pid, Signal::KILL) {
+        Err(rustix::io::Errno::SRCH) | Ok(()) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Puts a command into a process group of its own, so that it can be ended with its children.
+pub fn own_group(command: &mut Command) {
+    command.process_group(0);
+}
+
+/// Kills a process group that [`own_group`] made.
+pub fn kill_group(leader: u32) {
+    if let Some(pid) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        // A group that is gone needs no killing.
+        let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    }
+}
+
+/// Puts a command into a session of its own: our terminal's signals and end do not reach it.
+pub fn own_session(command: &mut Command) {
+    // SAFETY: between fork and exec only setsid is called, which is async-signal-safe and allocates nothing.
+    unsafe {
+        command.pre_exec(|| rustix::process::setsid().map(|_| ()).map_err(io::Error::from));
+    }
+}
+
+/// Opens a new file for its owner only.
+pub fn private(options: &mut OpenOptions) {
+    options.mode(0o600);
+}
+
+/// Returns a file's mode bits and its user and group.
+pub fn mode_and_owner(metadata: &Metadata) -> (Option<u32>, Option<(u32, u32)>) {
+    (
+        Some(metadata.permissions().mode() & 0o7777),
+        Some((metadata.uid(), metadata.gid())),
+    )
+}
+
+/// Gives a file its mode bits and owner. A user who may not give files away keeps the file, which is enough where it
+/// was the user's before.
+///
+/// # Errors
+///
+/// The system's refusal.
+pub fn set_mode_and_owner(file: &File, mode: Option<u32>, owner: Option<(u32, u32)>) -> io::Result<()> {
+    if let Some((user, group)) = owner {
+        let metadata = file.metadata()?;
+        if (metadata.uid(), metadata.gid()) != (user, group) {
+            std::os::unix::fs::fchown(file, Some(user), Some(group))?;
+        }
+    }
+    match mode {
+        Some(mode) => file.set_permissions(Permissions::from_mode(mode)),
+        None => Ok(()),
+    }
+}
+
+/// Writes a folder's entries to disk.
+///
+/// # Errors
+///
+/// The system's refusal.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Connects to a Unix socket. Reads and writes give up with an error after `timeout`.
+///
+/// # Errors
+///
+/// The system's refusal.
+pub fn connect_unix(path: &Path, timeout: Duration) -> io::Result<Box<dyn ReadWrite>> {
+    let stream = std::os::unix::net::UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    Ok(Box::new(stream))
+}
+
+/// Returns a process's start time in clock ticks since boot (proc(5), field 22 of `stat`); `None` if there is no such
+/// process or only its zombie.
+///
+/// # Errors
+///
+/// The system's refusal.
+pub fn start_time(pid: u32) -> io::Result<Option<u64>> {
+    let text = match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // ESRCH: it ended between open and read.
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    // The name in parentheses may hold anything, blanks and parentheses too.
+    let fields: Vec<&str> = text
+        .rsplit_once(") ")
+        .map(|(_, rest)| rest.split(' ').collect())
+        .unwrap_or_default();
+    if matches!(fields.first(), Some(&("Z" | "X"))) {
+        return Ok(None);
+    }
+    let start = fields.get(19).and_then(|field| field.parse().ok());
+    start
+        .map(Some)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no start time in /proc/PID/stat"))
 }

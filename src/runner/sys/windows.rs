@@ -1,7 +1,12 @@
 //! Windows: console events; processes are ended by their handle only, and terminal settings are the console's own.
 
 use super::StopSignal;
+use crate::runner::ReadWrite;
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 use tokio::signal::windows::{CtrlBreak, CtrlC, CtrlClose, ctrl_break, ctrl_c, ctrl_close};
 
 /// Windows has no request to end that a console program must obey; the caller ends the process by its handle.
@@ -63,4 +68,66 @@ impl StopSignals {
 /// Windows ends no process by a signal.
 pub fn signal_of(_status: std::process::ExitStatus) -> i32 {
     0
+}
+
+/// Processes are ended by their handle only; a stored identifier may be another's by now.
+///
+/// # Errors
+///
+/// Always says so.
+pub fn kill(_pid: u32) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Nothing to do: children are ended by their handle.
+pub fn own_group(_command: &mut Command) {}
+
+/// Nothing to do: children are ended by their handle.
+pub fn kill_group(_leader: u32) {}
+
+/// Nothing to do: a child without a console outlives us.
+pub fn own_session(_command: &mut Command) {}
+
+/// Nothing to do: the profile folder's access list holds.
+pub fn private(_options: &mut OpenOptions) {}
+
+/// There are no mode bits and no numeric owners.
+pub fn mode_and_owner(_metadata: &Metadata) -> (Option<u32>, Option<(u32, u32)>) {
+    (None, None)
+}
+
+/// Nothing to do.
+///
+/// # Errors
+///
+/// None.
+pub fn set_mode_and_owner(_file: &File, _mode: Option<u32>, _owner: Option<(u32, u32)>) -> io::Result<()> {
+    Ok(())
+}
+
+/// A folder cannot be opened for writing to disk; NTFS journals its entries.
+///
+/// # Errors
+///
+/// None.
+pub fn sync_folder(_folder: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// The standard library has no Unix sockets here.
+///
+/// # Errors
+///
+/// Always says so.
+pub fn connect_unix(_path: &Path, _timeout: Duration) -> io::Result<Box<dyn ReadWrite>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Not known without opening the process.
+///
+/// # Errors
+///
+/// Always says so.
+pub fn start_time(_pid: u32) -> io::Result<Option<u64>> {
+    Err(io::ErrorKind::Unsupported.into())
 }
