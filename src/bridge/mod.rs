@@ -4,6 +4,7 @@
 //! `start` does both on a thread of its own. Everybody else talks to a running bridge through its [`BridgeHandle`].
 
 pub mod channel;
+pub mod control;
 pub mod dial;
 pub mod engine;
 pub mod event;

@@ -4,6 +4,11 @@ pub mod banner;
 pub mod debug;
 pub mod events;
 pub mod front;
+pub mod owner;
+pub mod port_key;
 pub mod state;
+pub mod sys;
 
 pub use front::Front;
+pub use owner::{Claim, OwnerRecord, Ownership, claim, find_owner};
+pub use port_key::PortKey;

@@ -1,0 +1,486 @@
+//! Answers the control socket of a running bridge. Runs on the bridge's own runtime, beside its engine.
+
+use super::call::{BreakParameters, Call, Mode, Since};
+use super::evidence::Watcher;
+use super::message::{
+    BadRequest, ControlError, Identity, LINE_BYTES, Request, hello_result, history_result, reply_line,
+};
+use crate::bridge::channel::{Channel, Facts};
+use crate::bridge::event::{Event, KernelState, SharedEvent};
+use crate::bridge::handle::{AttachRequest, BridgeHandle, ClientId, Gone};
+use crate::bridge::sys::{LocalListener, NativeStream, listen_local};
+use crate::model::{FailureKind, Problem};
+use serde_json::{Value, json};
+use std::future::poll_fn;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::broadcast;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+/// Connections at a time. Consoles and scripts of one port are a handful; a loop that leaks them is stopped here.
+const CONNECTIONS: usize = 64;
+
+/// How long a sign of the stop is waited for after the `g`: as long as keys are held.
+const OBSERVE: Duration = Duration::from_millis(1600);
+
+/// Pause after a failed accept (no descriptors left): without one it would be tried again at once, for ever.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// The listening control socket of one bridge.
+#[derive(Debug)]
+pub struct ControlServer {
+    listener: LocalListener,
+    identity: Arc<Identity>,
+}
+
+impl ControlServer {
+    /// Opens the socket, mode 0600. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// See [`listen_local`].
+    pub fn bind(path: &Path, identity: Identity) -> Result<Self, Problem> {
+        Ok(Self {
+            listener: listen_local(path)?,
+            identity: Arc::new(identity),
+        })
+    }
+
+    /// Answers until the bridge has ended. Connections end with it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it closes the socket and all connections that are not attached.
+    pub async fn serve(self, bridge: BridgeHandle) {
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                // The end comes first, or a busy socket could keep an ended bridge alive.
+                biased;
+                () = bridge.ended() => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = poll_fn(|context| self.listener.poll_accept(context)), if connections.len() < CONNECTIONS => accepted,
+            };
+            match accepted {
+                Ok((stream, facts)) => {
+                    let connection = Connection {
+                        identity: Arc::clone(&self.identity),
+                        bridge: bridge.clone(),
+                        received: Vec::new(),
+                        events: None,
+                    };
+                    connections.spawn(connection.run(stream, facts));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the control socket could not accept");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+/// What comes of one request.
+enum Answer {
+    Line(Result<Value, ControlError>),
+    Attach { mode: Mode, since: Since },
+}
+
+struct Connection {
+    identity: Arc<Identity>,
+    bridge: BridgeHandle,
+    received: Vec<u8>,
+    events: Option<broadcast::Receiver<SharedEvent>>,
+}
+
+/// What a connection is woken by.
+enum Woken {
+    Request(Vec<u8>),
+    Event(Result<SharedEvent, broadcast::error::RecvError>),
+    End,
+}
+
+impl Connection {
+    async fn run(mut self, stream: NativeStream, facts: Facts) {
+        let mut channel = Channel::native(stream, facts);
+        loop {
+            let (line, attach) = match self.next(&mut channel).await {
+                Ok(Woken::Request(line)) => match Request::parse(&line) {
+                    Ok(Request { id, call }) => match self.answer(call).await {
+                        Ok(Answer::Line(result)) => (reply_line(id, result), None),
+                        Ok(Answer::Attach { mode, since }) => (
+                            reply_line(id, Ok(json!({ "mode": mode, "since": since }))),
+                            Some((id, mode, since)),
+                        ),
+                        Err(Gone) => return,
+                    },
+                    Err(BadRequest { id, error }) => (reply_line(id, Err(error)), None),
+                },
+                Ok(Woken::Event(Ok(event))) => match serde_json::to_vec(&*event) {
+                    Ok(mut line) => {
+                        line.push(b'\n');
+                        (line, None)
+                    }
+                    Err(_) => continue,
+                },
+                Ok(Woken::Event(Err(broadcast::error::RecvError::Lagged(missed)))) => {
+                    let line = json!({ "v": 1, "event": "events_missed", "count": missed });
+                    (format!("{line}\n").into_bytes(), None)
+                }
+                Ok(Woken::Event(Err(broadcast::error::RecvError::Closed)) | Woken::End) => return,
+                Err(error) => {
+                    // Whoever sent such a line may still read why it is closed.
+                    let error = ControlError {
+                        kind: FailureKind::Usage,
+                        message: error.to_string(),
+                        hints: Vec::new(),
+                    };
+                    let _ = channel.write_all(&reply_line(0, Err(error))).await;
+                    return;
+                }
+            };
+            let Some((id, mode, since)) = attach else {
+                if channel.write_all(&line).await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            let request = AttachRequest {
+                channel,
+                mode: mode.into(),
+                since: since.into(),
+                preface: line,
+                received: std::mem::take(&mut self.received),
+            };
+            let Ok(Err(refused)) = self.bridge.attach(request).await else {
+                // Attached: the engine has the stream. Or the bridge ended, and the stream with it.
+                return;
+            };
+            channel = *refused.channel;
+            let error = ControlError {
+                kind: FailureKind::Precondition,
+                message: refused.reason,
+                hints: vec!["`take_over` detaches whoever is attached.".into()],
+            };
+            if channel.write_all(&reply_line(id, Err(error))).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a whole line or an event. Bytes behind the line stay in `received`.
+    async fn next(&mut self, channel: &mut Channel) -> io::Result<Woken> {
+        let mut searched = 0;
+        loop {
+            if let Some(end) = self.received[searched..].iter().position(|&byte| byte == b'\n') {
+                let rest = self.received.split_off(searched + end + 1);
+                let mut line = std::mem::replace(&mut self.received, rest);
+                line.pop();
+                return Ok(Woken::Request(line));
+            }
+            searched = self.received.len();
+            if searched > LINE_BYTES {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("a request has at most {LINE_BYTES} bytes"),
+                ));
+            }
+            let event = async {
+                match &mut self.events {
+                    Some(events) => events.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                event = event => return Ok(Woken::Event(event)),
+                count = channel.read_buf(&mut self.received) => {
+                    if !matches!(count, Ok(1..)) {
+                        return Ok(Woken::End);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn answer(&mut self, call: Call) -> Result<Answer, Gone> {
+        let bridge = &self.bridge;
+        Ok(Answer::Line(match call {
+            Call::Hello { events } => {
+                self.events = events.then(|| bridge.events());
+                Ok(hello_result(&self.identity, bridge.status().await?.policy))
+            }
+            Call::Status => {
+                let mut value = json!(bridge.status().await?);
+                value["pid"] = json!(self.identity.pid);
+                value["command"] = json!(self.identity.command);
+                Ok(value)
+            }
+            Call::Attach {
+                mode,
+                since,
+                take_over,
+            } => {
+                if take_over {
+                    bridge.take_over(None).await?;
+                }
+                return Ok(Answer::Attach { mode, since });
+            }
+            Call::Detach { connection } => {
+                let was_there = bridge
+                    .detach(ClientId(connection), "detached through the control socket")
+                    .await?;
+                if was_there {
+                    Ok(json!({}))
+                } else {
+                    Err(failed(
+                        FailureKind::NotFound,
+                        format!("no client has the number {connection}"),
+                    ))
+                }
+            }
+            Call::Break(parameters) => send_break(bridge, parameters).await?,
+            Call::TakeOver => Ok(json!({ "detached": bridge.take_over(None).await? })),
+            Call::Log { path } => match path {
+                Some(path) if !path.is_absolute() => Err(failed(
+                    FailureKind::Usage,
+                    format!("`{}` is no absolute path", path.display()),
+                )),
+                path => match bridge.set_log(path).await? {
+                    Ok(()) => Ok(json!({})),
+                    Err(reason) => Err(failed(FailureKind::Host, reason)),
+                },
+            },
+            Call::History { since, limit } => Ok(history_result(&bridge.history(since.into(), limit).await?)),
+            Call::Stop { reason } => {
+                bridge.stop(reason).await?;
+                Ok(json!({}))
+            }
+        }))
+    }
+}
+
+fn failed(kind: FailureKind, message: String) -> ControlError {
+    ControlError {
+        kind,
+        message,
+        hints: Vec::new(),
+    }
+}
+
+/// Sends BREAK or breaks in, and tells what the kernel said to it.
+async fn send_break(
+    bridge: &BridgeHandle,
+    parameters: BreakParameters,
+) -> Result<Result<Value, ControlError>, Gone> {
+    // Subscribed before the break: its answer may come faster than the reply.
+    let mut output = bridge.output();
+    let mut events = bridge.events();
+    let sent = if parameters.break_in {
+        bridge.break_in().await?
+    } else {
+        bridge.send_break().await?
+    };
+    let way = match sent {
+        Ok(way) => way,
+        Err(reason) => return Ok(Err(failed(FailureKind::Host, reason))),
+    };
+    if !parameters.observe {
+        return Ok(Ok(json!({ "way": way })));
+    }
+    let deadline = Instant::now() + OBSERVE;
+    let mut watcher = Watcher::default();
+    let seen = async {
+        loop {
+            tokio::select! {
+                chunk = output.recv() => match chunk {
+                    Ok(chunk) => if let Some((sign, kind)) = watcher.input(&chunk.bytes) {
+                        return Some((json!(kind), format!("the kernel said `{sign}`")));
+                    },
+                    Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                },
+                event = events.recv() => match event.map(|event| event.event.clone()) {
+                    Ok(Event::Kernel { state: KernelState::Stopped }) => {
+                        return Some((json!("kgdb"), "a stop packet came".to_owned()));
+                    }
+                    Ok(Event::Kernel { state: KernelState::Kdb }) => {
+                        return Some((json!("kdb"), "kdb's prompt came".to_owned()));
+                    }
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                },
+            }
+        }
+    };
+    let (stopped_in, evidence) = match timeout_at(deadline, seen).await {
+        Ok(Some((kind, evidence))) => (kind, Some(evidence)),
+        Ok(None) | Err(_) => (Value::Null, None),
+    };
+    Ok(Ok(
+        json!({ "way": way, "stopped_in": stopped_in, "evidence": evidence }),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::bridge::control::client::ControlClient;
+    use crate::bridge::handle::{AttachRefused, Command, HistorySlice, OutputChunk};
+    use crate::model::Deadline;
+    use std::time::Instant as Clock;
+
+    /// Answers as an engine does that knows two things: a history, and one place for a console.
+    async fn engine(bridge: BridgeHandle, mut commands: tokio::sync::mpsc::UnboundedReceiver<Command>) {
+        let mut taken = false;
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Attach(mut request, reply) if !taken => {
+                    taken = true;
+                    let mut bytes = request.preface.clone();
+                    bytes.extend_from_slice(b"console:");
+                    bytes.extend_from_slice(&request.received);
+                    request.channel.write_all(&bytes).await.unwrap();
+                    request.channel.shutdown().await.unwrap();
+                    reply.send(Ok(ClientId(1))).unwrap();
+                }
+                Command::Attach(request, reply) => {
+                    let refused = AttachRefused {
+                        channel: Box::new(request.channel),
+                        reason: "one client is attached".into(),
+                    };
+                    reply.send(Err(refused)).unwrap();
+                }
+                Command::History(_, limit, reply) => {
+                    let bytes = b"boot"[..limit.min(4)].to_vec();
+                    reply
+                        .send(HistorySlice {
+                            offset: 0,
+                            skipped: 0,
+                            bytes,
+                            end: 4,
+                        })
+                        .unwrap();
+                }
+                Command::BreakIn(reply) => {
+                    reply.send(Ok("qmp:/q".into())).unwrap();
+                    for part in [&b"KGDB: Enter"[..], b"ing KGDB\r\n"] {
+                        let chunk = OutputChunk {
+                            offset: 0,
+                            bytes: part.into(),
+                        };
+                        bridge.output_sender().send(chunk).unwrap();
+                    }
+                }
+                Command::Stop(_, reply) => {
+                    reply.send(()).unwrap();
+                    return;
+                }
+                other => panic!("not asked in this test: {other:?}"),
+            }
+        }
+    }
+
+    async fn with_server<F: Future<Output = ()>>(test: impl FnOnce(std::path::PathBuf) -> F) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let (bridge, commands) = BridgeHandle::new();
+        let identity = Identity {
+            version: "0".into(),
+            pid: 7,
+            command: "vmserial bridge x".into(),
+            port: "x".into(),
+        };
+        let server = ControlServer::bind(&path, identity).unwrap();
+        let ((), (), ()) = tokio::join!(server.serve(bridge.clone()), engine(bridge, commands), async {
+            test(path.clone()).await;
+            let deadline = soon();
+            let mut client = ControlClient::connect(&path).await.unwrap();
+            client
+                .ask(
+                    Call::Stop {
+                        reason: "done".into(),
+                    },
+                    deadline,
+                )
+                .await
+                .unwrap();
+        });
+        assert!(!path.exists(), "the socket goes with its server");
+    }
+
+    fn soon() -> Deadline {
+        Deadline::after(Clock::now(), Duration::from_secs(10))
+    }
+
+    #[tokio::test]
+    async fn requests_are_answered_in_order_and_wrong_ones_too() {
+        with_server(async |path| {
+            let mut client = ControlClient::connect(&path).await.unwrap();
+            let history = client
+                .ask(
+                    Call::History {
+                        since: Since::Offset(0),
+                        limit: 2,
+                    },
+                    soon(),
+                )
+                .await
+                .unwrap();
+            assert_eq!(history["base64"], "Ym8=");
+            let error = client
+                .ask(
+                    Call::Log {
+                        path: Some("relative".into()),
+                    },
+                    soon(),
+                )
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind, FailureKind::Usage);
+            let result = client
+                .ask(Call::Break(BreakParameters::default()), soon())
+                .await
+                .unwrap();
+            assert_eq!(result["way"], "qmp:/q");
+            assert_eq!(result["stopped_in"], "kgdb");
+            assert_eq!(result["evidence"], "the kernel said `Entering KGDB`");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn attach_turns_the_connection_into_bytes_and_loses_none() {
+        with_server(async |path| {
+            let (mut stream, _) = crate::bridge::sys::dial_local(&path).await.unwrap();
+            // What is typed behind the request belongs to the target.
+            stream
+                .write_all(b"nonsense\n{\"v\":1,\"id\":9,\"method\":\"attach\"}\nls\n")
+                .await
+                .unwrap();
+            let mut said = String::new();
+            stream.read_to_string(&mut said).await.unwrap();
+            let lines: Vec<&str> = said.splitn(3, '\n').collect();
+            assert!(lines[0].contains("no JSON object"), "{said}");
+            assert_eq!(lines[1], r#"{"v":1,"id":9,"result":{"mode":"rw","since":"now"}}"#);
+            assert_eq!(lines[2], "console:ls\n");
+
+            let client = ControlClient::connect(&path).await.unwrap();
+            let refused = client
+                .attach(Mode::Rw, Since::Now, false, soon())
+                .await
+                .unwrap_err();
+            assert_eq!(refused.kind, FailureKind::Precondition);
+            assert!(
+                refused.message.contains("one client is attached"),
+                "{}",
+                refused.message
+            );
+        })
+        .await;
+    }
+}
