@@ -1,4 +1,5 @@
 //! Text for other programs: templates, quoting, editors of foreign files, QMP lines. Values in, values out.
 
 pub mod environment;
+pub mod qmp;
 pub mod quote;

@@ -2,6 +2,7 @@
 
 pub mod foreground;
 pub mod local;
+pub mod qmp;
 pub mod sys;
 
 use crate::model::{Digest, EndpointSpec, HostPath, HostRef, Invocation, Wait};
