@@ -1,5 +1,47 @@
-//! The project's own tasks.
+//! The project's own tasks: `cargo xtask demo`, `test`, `guest`, `bench`.
 
-fn main() -> std::process::ExitCode {
-    std::process::ExitCode::from(70)
+mod demo;
+mod guest;
+mod packages;
+mod process;
+mod suite;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The project's own tasks.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Sets everything up and shows a breakpoint hit in a real kernel
+    Demo(demo::DemoArgs),
+    /// Runs every check and test
+    Test(suite::TestArgs),
+    /// Builds the test guest, or tells where it is
+    Guest(guest::GuestArgs),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            process::say(&format!("error: {error:#}"));
+            ExitCode::from(6)
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    match cli.task {
+        Task::Demo(args) => demo::run(&args),
+        Task::Test(args) => suite::run(&args),
+        Task::Guest(args) => guest::run(&args),
+    }
 }

@@ -1,0 +1,110 @@
+//! The Debian packages that demo and test need: one list for both.
+
+use crate::process::{must, say};
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, IsTerminal, Write};
+use std::process::{Command, Stdio};
+
+/// What is needed, with the reason.
+const PACKAGES: &[(&str, &str)] = &[
+    ("linux-source-6.1", "the guest's kernel"),
+    ("gcc", "builds the kernel"),
+    ("make", "builds the kernel"),
+    ("flex", "builds the kernel"),
+    ("bison", "builds the kernel"),
+    ("bc", "builds the kernel"),
+    ("libelf-dev", "builds the kernel"),
+    ("libssl-dev", "builds the kernel"),
+    ("cpio", "builds the kernel"),
+    ("kmod", "builds the guest's module"),
+    ("xz-utils", "unpacks the kernel's source"),
+    ("busybox-static", "the guest's programs"),
+    ("qemu-system-x86", "runs the guest"),
+    ("gdb", "the debugger"),
+    ("socat", "the peer in tests and benchmarks"),
+    ("procps", "the tests look for left-over processes"),
+    ("util-linux", "taskset for benchmarks"),
+];
+
+/// Whether missing packages may be installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Install {
+    /// Without asking.
+    Yes,
+    /// After asking on the terminal.
+    Ask,
+    /// Never: say what is missing.
+    No,
+}
+
+fn missing() -> Result<Vec<(&'static str, &'static str)>> {
+    let mut missing = Vec::new();
+    for &(package, reason) in PACKAGES {
+        let output = Command::new("dpkg-query")
+            .args(["-W", "-f", "${db:Status-Status}", package])
+            .stderr(Stdio::null())
+            .output()
+            .context("cannot run dpkg-query: demo and test set up Debian and Ubuntu only")?;
+        if output.stdout != b"installed" {
+            missing.push((package, reason));
+        }
+    }
+    Ok(missing)
+}
+
+/// Makes sure that all packages are there.
+pub fn ensure(install: Install) -> Result<()> {
+    let missing = missing()?;
+    if missing.is_empty() {
+        say(&format!("packages: all {} are installed", PACKAGES.len()));
+        return Ok(());
+    }
+    say("packages: these are needed and not installed:");
+    for (package, reason) in &missing {
+        say(&format!("  {package:<18} {reason}"));
+    }
+    let names: Vec<&str> = missing.iter().map(|(package, _)| *package).collect();
+    let by_hand = format!("apt-get install --no-install-recommends {}", names.join(" "));
+    match install {
+        Install::Yes => {}
+        Install::No => bail!("packages are missing; install them with `{by_hand}`, or run this with --yes"),
+        Install::Ask => {
+            if !std::io::stdin().is_terminal() {
+                bail!(
+                    "packages are missing and there is no terminal to ask on; run this with --yes, or `{by_hand}`"
+                );
+            }
+            let mut stderr = std::io::stderr().lock();
+            write!(stderr, "Install them with apt-get? [y/N] ")?;
+            stderr.flush()?;
+            let mut answer = String::new();
+            std::io::stdin().lock().read_line(&mut answer)?;
+            if !matches!(answer.trim(), "y" | "Y" | "yes") {
+                bail!("nothing was installed; `{by_hand}` does it by hand");
+            }
+        }
+    }
+    must(apt().args(["update", "-q"])).context("cannot update the package lists")?;
+    must(
+        apt()
+            .args(["install", "-y", "-q", "--no-install-recommends"])
+            .args(&names),
+    )
+}
+
+fn apt() -> Command {
+    let root = Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout == b"0\n");
+    let mut command = if root {
+        Command::new("apt-get")
+    } else {
+        Command::new("sudo")
+    };
+    if !root {
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    }
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
