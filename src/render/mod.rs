@@ -1,5 +1,7 @@
 //! Text for other programs: templates, quoting, editors of foreign files, QMP lines. Values in, values out.
 
+pub mod edit;
 pub mod environment;
 pub mod qmp;
 pub mod quote;
+pub mod vmx;

@@ -1,0 +1,86 @@
+//! Edits keyed files: reads the values of keys, sets and removes keys, leaves every other byte alone.
+
+use crate::model::{EditOperation, FileFormat};
+use crate::render::vmx;
+use std::collections::BTreeMap;
+
+/// The file cannot be edited key by key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    /// The file is not what its format says.
+    #[error("line {line}: {message}")]
+    Malformed {
+        /// Line from 1; 0 is the file as a whole.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// A key stands twice, so that no value is certain.
+    #[error("the key `{key}` stands on the lines {first} and {second}")]
+    Duplicate {
+        /// Which.
+        key: String,
+        /// Where first.
+        first: usize,
+        /// Where again.
+        second: usize,
+    },
+    /// The new value cannot be written.
+    #[error(transparent)]
+    Value(#[from] crate::render::quote::QuoteError),
+}
+
+/// Returns the plain values of these keys; `None` for an absent key. `bytes` is `None` if there is no file.
+///
+/// # Errors
+///
+/// The file is malformed, or one of the keys stands twice.
+pub fn values(
+    format: FileFormat,
+    bytes: Option<&[u8]>,
+    keys: &[&str],
+) -> Result<BTreeMap<String, Option<String>>, EditError> {
+    let file = match (format, bytes) {
+        (FileFormat::Whole, bytes) => {
+            let text = bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            return Ok(keys.iter().map(|key| ((*key).to_owned(), text.clone())).collect());
+        }
+        (_, None) => return Ok(keys.iter().map(|key| ((*key).to_owned(), None)).collect()),
+        (FileFormat::Vmx, Some(bytes)) => vmx::VmxFile::parse(bytes)?,
+    };
+    keys.iter()
+        .map(|key| Ok(((*key).to_owned(), file.value(key)?)))
+        .collect()
+}
+
+/// Returns the file's bytes after the operations; `None` if the file is gone then (a whole file that is removed).
+/// Applying the same operations again changes nothing.
+///
+/// # Errors
+///
+/// The file is malformed, one of the keys stands twice, or a value cannot be written.
+pub fn apply(
+    format: FileFormat,
+    bytes: Option<&[u8]>,
+    operations: &[EditOperation],
+) -> Result<Option<Vec<u8>>, EditError> {
+    match format {
+        FileFormat::Whole => {
+            let last = operations.last();
+            Ok(match last {
+                None => bytes.map(<[u8]>::to_vec),
+                Some(operation) => operation.value().map(|text| text.as_bytes().to_vec()),
+            })
+        }
+        FileFormat::Vmx => {
+            let mut file = vmx::VmxFile::parse(bytes.unwrap_or_default())?;
+            for operation in operations {
+                match operation {
+                    EditOperation::Set { key, value } => file.set(key, value)?,
+                    EditOperation::Remove { key } => file.remove(key)?,
+                }
+            }
+            Ok(Some(file.into_bytes()))
+        }
+    }
+}
