@@ -33,7 +33,12 @@ pub enum Action {
     /// Runs a command to its end; it must end with 0.
     Run(Invocation),
     /// Starts a process that outlives us; its pid and start time go into the journal.
-    Start(Invocation),
+    Start {
+        /// The command.
+        invocation: Invocation,
+        /// Where its output is appended; the folder is made, and is where the process may put its sockets.
+        log: HostPath,
+    },
     /// Sends one QMP command.
     Qmp(QmpCommand),
     /// Waits until a condition is observed.
