@@ -53,11 +53,21 @@ impl StdioStream {
     ///
     /// The system has no thread left.
     pub fn open() -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
-        let reader = Arc::clone(&shared);
+        let stream = Self::open_output()?;
+        let reader = Arc::clone(&stream.shared);
         std::thread::Builder::new()
             .name("stdin".into())
             .spawn(move || read_loop(&reader))?;
+        Ok(stream)
+    }
+
+    /// Starts the thread of standard output alone; standard input is left to whoever has it, and never ends.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread left.
+    pub fn open_output() -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
         let writer = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("stdout".into())

@@ -121,6 +121,26 @@ impl ControlClient {
         })
     }
 
+    /// Waits for the next event. `hello` must have asked for events.
+    ///
+    /// # Errors
+    ///
+    /// The owner ended, or sent what cannot be read.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: what was read of a line stays.
+    pub async fn event(&mut self) -> Result<Value, Problem> {
+        loop {
+            let line = self.line().await?;
+            if let Line::Event(event) =
+                Line::parse(&line).map_err(|reason| Problem::new(FailureKind::Host, reason))?
+            {
+                return Ok(event);
+            }
+        }
+    }
+
     async fn reply(&mut self, wanted: u64) -> Result<Value, Problem> {
         loop {
             let line = self.line().await?;

@@ -39,6 +39,19 @@ impl TerminalState {
     pub fn save() -> Self {
         Self(tcgetattr(rustix::stdio::stdin()).ok())
     }
+
+    /// Remembers the present settings and makes the terminal raw: each key goes out as it is typed, none is a signal.
+    ///
+    /// # Errors
+    ///
+    /// Standard input is no terminal, or the system refuses.
+    pub fn raw() -> io::Result<Self> {
+        let saved = tcgetattr(rustix::stdio::stdin())?;
+        let mut raw = saved.clone();
+        raw.make_raw();
+        tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw)?;
+        Ok(Self(Some(saved)))
+    }
 }
 
 impl Drop for TerminalState {

@@ -27,6 +27,15 @@ impl TerminalState {
     pub fn save() -> Self {
         Self
     }
+
+    /// Makes the terminal raw.
+    ///
+    /// # Errors
+    ///
+    /// Always: console modes are not served yet.
+    pub fn raw() -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 /// The console events that end vmserial.

@@ -1,0 +1,356 @@
+//! Joins standard input and output to an attached console until the user leaves or one side ends.
+
+use super::escape::{EscapeKey, Key, Recogniser, help};
+use super::watch::{News, Watch};
+use crate::bridge::TargetState;
+use crate::bridge::control::{BreakParameters, Call, ControlClient, Mode, Since};
+use crate::bridge::stdio::StdioStream;
+use crate::bridge::sys::NativeStream;
+use crate::model::{Deadline, FailureKind, Problem};
+use crate::runner::sys::{StopSignal, StopSignals, TerminalState};
+use serde_json::Value;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout};
+
+/// How long the owner may take for an answer. It answers at once; this is for a machine that is overloaded.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// One read of either side.
+const CHUNK: usize = 64 * 1024;
+
+/// How long what was read may take to be printed at the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What standard input is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputKind {
+    /// A terminal: raw, with an escape key.
+    Terminal,
+    /// A pipe or a file: every byte is the target's, and its end is the console's end.
+    Pipe,
+    /// Not read.
+    Nothing,
+}
+
+/// A console as it is wanted.
+#[derive(Debug, Clone)]
+pub struct ConsoleSpec {
+    /// The owner's control socket.
+    pub socket: PathBuf,
+    /// Read and write, or read.
+    pub mode: Mode,
+    /// Where it begins.
+    pub since: Since,
+    /// Detach everybody else who writes.
+    pub take_over: bool,
+    /// Where keys come from.
+    pub input: InputKind,
+    /// The key that leads ours in (terminal only).
+    pub escape: EscapeKey,
+    /// How long after the end of a pipe, and after the last output since, the console stays.
+    pub linger: Duration,
+    /// A target that did not come within this time ends the console.
+    pub wait: Option<Duration>,
+}
+
+/// Why a console ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The user left.
+    Left,
+    /// Standard input ended, and its linger passed.
+    InputEnded,
+    /// Nobody reads standard output any more.
+    OutputClosed,
+    /// A signal came.
+    Signal(StopSignal),
+    /// The owner let go of us, and why.
+    OwnerEnded(String),
+}
+
+/// Runs a console. `notify` is called with one line at a time while the terminal is raw.
+///
+/// # Errors
+///
+/// The owner refuses or cannot be asked, standard input or output fails, or the target never came (`wait`).
+pub async fn run(
+    spec: &ConsoleSpec,
+    signals: &mut StopSignals,
+    notify: &mut dyn FnMut(&str),
+) -> Result<End, Problem> {
+    let deadline = Deadline::after(Instant::now(), ANSWER);
+    let client = ControlClient::connect(&spec.socket).await?;
+    let (watch, news) = Watch::begin(&spec.socket, deadline).await?;
+    let attached = client
+        .attach(spec.mode, spec.since, spec.take_over, deadline)
+        .await?;
+    let stdio = match spec.input {
+        InputKind::Nothing => StdioStream::open_output(),
+        InputKind::Terminal | InputKind::Pipe => StdioStream::open(),
+    }
+    .map_err(|error| host("open standard input and output", &error))?;
+    // From here to the end of this function, however it is left, the terminal is raw.
+    let _terminal = match spec.input {
+        InputKind::Terminal => {
+            Some(TerminalState::raw().map_err(|error| host("set the terminal raw", &error))?)
+        }
+        InputKind::Pipe | InputKind::Nothing => None,
+    };
+    let (owner_in, owner_out) = tokio::io::split(attached.stream);
+    let (stdin, stdout) = tokio::io::split(stdio);
+    let (break_replies, break_answers) = mpsc::unbounded_channel();
+    let mut console = Console {
+        spec,
+        notify,
+        watch: Some(watch),
+        owner_in,
+        owner_out,
+        stdin,
+        stdout,
+        to_owner: Vec::new(),
+        to_stdout: attached.received,
+        stdin_open: spec.input != InputKind::Nothing,
+        target: TargetState::Away,
+        give_up: None,
+        keys: Recogniser::new(match spec.input {
+            InputKind::Terminal => spec.escape,
+            InputKind::Pipe | InputKind::Nothing => EscapeKey::NONE,
+        }),
+        break_replies,
+        break_answers,
+    };
+    console.greet(news);
+    let end = console.run(signals).await;
+    console.say_last_words().await;
+    end
+}
+
+struct Console<'a> {
+    spec: &'a ConsoleSpec,
+    notify: &'a mut dyn FnMut(&str),
+    watch: Option<Watch>,
+    owner_in: ReadHalf<NativeStream>,
+    owner_out: WriteHalf<NativeStream>,
+    stdin: ReadHalf<StdioStream>,
+    stdout: WriteHalf<StdioStream>,
+    to_owner: Vec<u8>,
+    to_stdout: Vec<u8>,
+    stdin_open: bool,
+    target: TargetState,
+    give_up: Option<Instant>,
+    keys: Recogniser,
+    break_replies: mpsc::UnboundedSender<String>,
+    break_answers: mpsc::UnboundedReceiver<String>,
+}
+
+impl Console<'_> {
+    fn greet(&mut self, news: News) {
+        self.give_up = self.spec.wait.map(|wait| Instant::now() + wait);
+        if self.spec.input == InputKind::Terminal
+            && let Some(_byte) = self.spec.escape.byte()
+        {
+            let escape = self.spec.escape;
+            (self.notify)(&format!(
+                "Escape key is {escape}: {escape} . leaves, {escape} ? lists."
+            ));
+        }
+        match news {
+            News::Target(TargetState::Up, _) => self.target_is_up(),
+            News::Target(TargetState::Away, reason) => self.tell_away(&reason),
+            News::Stopped(_) => {}
+        }
+    }
+
+    fn target_is_up(&mut self) {
+        self.target = TargetState::Up;
+        self.give_up = None;
+    }
+
+    fn tell_away(&mut self, reason: &str) {
+        let reason = if reason.is_empty() {
+            String::new()
+        } else {
+            format!(" ({reason})")
+        };
+        (self.notify)(&format!("[vmserial: target away{reason}, waiting for it]"));
+    }
+
+    async fn run(&mut self, signals: &mut StopSignals) -> Result<End, Problem> {
+        let mut from_owner = vec![0; CHUNK];
+        let mut from_stdin = vec![0; CHUNK];
+        let mut linger: Option<Instant> = None;
+        loop {
+            if !self.stdin_open && self.spec.input == InputKind::Pipe && linger.is_none() {
+                linger = Some(Instant::now() + self.spec.linger);
+            }
+            // A pipe's bytes are not given to a target that is away: it would refuse them.
+            let read_stdin = self.stdin_open
+                && self.to_owner.is_empty()
+                && (self.spec.input == InputKind::Terminal || self.target == TargetState::Up);
+            let idle = self.to_owner.is_empty() && self.to_stdout.is_empty();
+            let give_up = self.give_up;
+            tokio::select! {
+                // Signals first: they must work while both directions are busy.
+                biased;
+                signal = signals.next() => return Ok(End::Signal(signal)),
+                news = next_news(&mut self.watch) => self.hear(news),
+                Some(answer) = self.break_answers.recv() => (self.notify)(&answer),
+                count = self.owner_out.write(&self.to_owner), if !self.to_owner.is_empty() => match count {
+                    Ok(count) => drop(self.to_owner.drain(..count)),
+                    // The reason is read from the other direction, with what it still carries.
+                    Err(_) => {
+                        self.to_owner.clear();
+                        self.stdin_open = false;
+                    }
+                },
+                count = self.stdout.write(&self.to_stdout), if !self.to_stdout.is_empty() => match count {
+                    Ok(count) => drop(self.to_stdout.drain(..count)),
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(End::OutputClosed),
+                    Err(error) => return Err(host("write to standard output", &error)),
+                },
+                count = self.owner_in.read(&mut from_owner), if self.to_stdout.is_empty() => match count {
+                    Ok(0) | Err(_) => return Ok(End::OwnerEnded(self.why_ended().await)),
+                    Ok(count) => {
+                        self.to_stdout.extend_from_slice(&from_owner[..count]);
+                        linger = linger.map(|_| Instant::now() + self.spec.linger);
+                    }
+                },
+                count = self.stdin.read(&mut from_stdin), if read_stdin => match count {
+                    Ok(0) => self.stdin_open = false,
+                    Ok(count) => {
+                        if self.type_keys(&from_stdin[..count]) {
+                            return Ok(End::Left);
+                        }
+                    }
+                    // A terminal that is gone reads EIO: that is its end.
+                    Err(_) => self.stdin_open = false,
+                },
+                () = at(linger), if linger.is_some() && idle => return Ok(End::InputEnded),
+                () = at(give_up), if give_up.is_some() => return Err(Problem::new(
+                    FailureKind::Deadline,
+                    "the target did not come in the time that `--wait` gave it",
+                ).hint("Is the VM running, and does its port listen where it is dialled?")),
+            }
+            if !self.stdin_open && self.spec.input == InputKind::Terminal && self.to_owner.is_empty() {
+                return Ok(End::InputEnded);
+            }
+        }
+    }
+
+    /// Hands typed bytes on. True if the user leaves.
+    fn type_keys(&mut self, bytes: &[u8]) -> bool {
+        for key in self.keys.input(bytes) {
+            match key {
+                Key::Bytes(bytes) if self.spec.mode == Mode::Rw => self.to_owner.extend(bytes),
+                Key::Bytes(_) => {}
+                Key::Leave => return true,
+                Key::Break => self.send_break(),
+                Key::Help => {
+                    for line in help(self.spec.escape) {
+                        (self.notify)(&line);
+                    }
+                }
+                Key::Unknown(_) => {
+                    let escape = self.spec.escape;
+                    (self.notify)(&format!(
+                        "[vmserial: no such key after {escape}; {escape} ? lists them]"
+                    ));
+                }
+            }
+        }
+        false
+    }
+
+    fn send_break(&mut self) {
+        let socket = self.spec.socket.clone();
+        let replies = self.break_replies.clone();
+        let parameters = BreakParameters {
+            break_in: false,
+            observe: false,
+        };
+        tokio::spawn(async move {
+            let deadline = Deadline::after(Instant::now(), ANSWER);
+            let result: Result<Value, Problem> = async {
+                ControlClient::connect(&socket)
+                    .await?
+                    .ask(Call::Break(parameters), deadline)
+                    .await
+            }
+            .await;
+            let text = match result {
+                Ok(result) => format!(
+                    "[vmserial: BREAK sent ({})]",
+                    result["way"].as_str().unwrap_or_default()
+                ),
+                Err(problem) => format!("[vmserial: no BREAK sent: {problem}]"),
+            };
+            // Nobody listens any more when the user has left.
+            let _ = replies.send(text);
+        });
+    }
+
+    fn hear(&mut self, news: Option<News>) {
+        match news {
+            Some(News::Target(TargetState::Up, _)) => {
+                self.target_is_up();
+                (self.notify)("[vmserial: target is there]");
+            }
+            Some(News::Target(TargetState::Away, reason)) => {
+                self.target = TargetState::Away;
+                self.tell_away(&reason);
+            }
+            Some(News::Stopped(_)) => {}
+            None => self.watch = None,
+        }
+    }
+
+    /// Finds out why the owner let go of us: its last event says so, if it comes.
+    async fn why_ended(&mut self) -> String {
+        let reason = async {
+            loop {
+                match next_news(&mut self.watch).await {
+                    Some(News::Stopped(reason)) => return Some(reason),
+                    Some(News::Target(..)) => {}
+                    None => return None,
+                }
+            }
+        };
+        match timeout(Duration::from_millis(300), reason).await {
+            Ok(Some(reason)) => format!("its owner ended: {reason}"),
+            Ok(None) => "its owner ended".into(),
+            Err(_) => "its owner detached this console".into(),
+        }
+    }
+
+    async fn say_last_words(&mut self) {
+        let rest = std::mem::take(&mut self.to_stdout);
+        let write = async {
+            self.stdout.write_all(&rest).await?;
+            self.stdout.flush().await
+        };
+        // Whoever does not read for so long does not want it.
+        let _ = timeout(LAST_WORDS, write).await;
+    }
+}
+
+async fn next_news(watch: &mut Option<Watch>) -> Option<News> {
+    match watch {
+        Some(watch) => watch.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn host(what: &str, error: &io::Error) -> Problem {
+    Problem::new(FailureKind::Host, format!("cannot {what}: {error}"))
+}
