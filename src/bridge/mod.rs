@@ -1,22 +1,27 @@
 //! Joins a VM's port to its clients: channels, policies, history, log, BREAK.
 //!
-//! `Engine::bind` opens the listeners of a [`BridgeSpec`] and `Engine::run` moves bytes until it is told to stop;
-//! `start` does both on a thread of its own. Everybody else talks to a running bridge through its [`BridgeHandle`].
+//! [`Engine::bind`] opens the listeners of a [`BridgeSpec`] and [`Engine::run`] moves bytes until it is told to stop;
+//! [`start`] does both on a thread of its own. Everybody else talks to a running bridge through its [`BridgeHandle`].
 
+pub mod capture;
 pub mod channel;
 pub mod control;
 pub mod dial;
 pub mod engine;
 pub mod event;
+pub mod file_sink;
 pub mod handle;
+pub mod history;
 pub mod mediator;
+pub mod open;
+pub mod pump;
 pub mod spec;
 pub mod stdio;
 pub mod sys;
 
 pub use channel::{Channel, Facts};
 pub use dial::{BreakMeans, BreakOwner, BreakPort, Breaker, Dialer, TargetSource};
-pub use engine::{Outcome, StopSignal};
+pub use engine::{Engine, Outcome, RunningBridge, Signals, StopSignal, start};
 pub use event::{Event, EventRecord, KernelState, SharedEvent, TargetState};
 pub use handle::{
     AttachMode, AttachRefused, AttachRequest, BridgeHandle, ClientId, ClientStatus, Gone, HistorySlice,

@@ -39,6 +39,8 @@ pub struct BridgeSpec {
     pub once: bool,
     /// See [`DEFAULT_LINGER`].
     pub linger: Duration,
+    /// A kernel that is stopped at the bridge's end stays stopped.
+    pub leave_stopped: bool,
     /// How BREAK reaches the guest.
     pub break_means: BreakMeans,
     /// Which stream takes the `g`.
@@ -61,6 +63,7 @@ impl BridgeSpec {
             wait: None,
             once: false,
             linger: DEFAULT_LINGER,
+            leave_stopped: false,
             break_means: BreakMeans::None,
             break_port: BreakPort::Target,
         }

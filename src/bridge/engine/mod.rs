@@ -1,5 +1,38 @@
 //! The engine: one task that owns a port, its clients and every byte between them.
+//!
+//! One `poll` looks at everything in a fixed order, control first: timers and commands, then streams that come and go,
+//! then bytes. Bytes go from `read` straight into `write`; only what a stream does not take is stored. Each wake-up goes
+//! round until nothing moves any more, so a chunk costs three system calls: wait, read, write.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `core` | the engine's state, its start, the round, the timer |
+//! | `target` | the VM side: dialled, listened for, away, up |
+//! | `slot` | the client endpoints: listeners and what we go to |
+//! | `client` | one attached client |
+//! | `attach` | who comes, who is refused, who leaves |
+//! | `flow` | bytes, by policy |
+//! | `mediate` | a debug protocol's inputs and outputs |
+//! | `break_in` | BREAK, 100 ms, `g` |
+//! | `ask` | what a handle asks |
+//! | `ending` | `--once`, stop, what is still owed |
+//! | `start` | a bridge on a thread of its own |
 
+mod ask;
+mod attach;
+mod break_in;
+mod client;
+mod core;
+mod ending;
+mod flow;
+mod mediate;
 mod outcome;
+mod slot;
+mod start;
+mod target;
+#[cfg(test)]
+mod tests;
 
+pub use self::core::Engine;
 pub use outcome::{Outcome, StopSignal};
+pub use start::{RunningBridge, Signals, start};

@@ -34,7 +34,7 @@ const SECOND_LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 enum Users {
     /// Nobody: we hold the slave.
-    Nobody(OwnedFd),
+    Nobody(#[expect(dead_code, reason = "held, not used: it keeps the terminal alive")] OwnedFd),
     /// Somebody, and a [`PtyStream`] is out.
     Attached,
     /// Somebody that nobody serves any more: input is dropped until they leave.

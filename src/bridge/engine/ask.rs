@@ -1,0 +1,158 @@
+//! What a handle asks.
+
+use super::core::{Engine, Flow};
+use super::outcome::Outcome;
+use crate::bridge::capture::Capture;
+use crate::bridge::handle::{ClientId, Command, HistorySlice, Since, Status};
+use crate::bridge::mediator::Input;
+use std::path::PathBuf;
+use std::task::{Context, Poll};
+
+impl Engine {
+    /// Does what was asked since the last round. An answer that nobody waits for any more is dropped.
+    pub(super) fn poll_commands(&mut self, context: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        while let Poll::Ready(Some(command)) = self.commands.poll_recv(context) {
+            self.obey(command);
+            progress = true;
+        }
+        progress
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Attach(request, answer) => drop(answer.send(self.attach_open(*request))),
+            Command::Detach(id, reason, answer) => {
+                let index = self.clients.iter().position(|client| client.id == id);
+                if let Some(index) = index {
+                    self.detach_at(index, reason);
+                }
+                let _ = answer.send(index.is_some());
+            }
+            Command::TakeOver(keep, answer) => {
+                let _ = answer.send(self.take_over(keep));
+            }
+            Command::SendBreak(answer) => self.ask_break(answer),
+            Command::BreakIn(answer) => {
+                if matches!(self.flow, Flow::Mediated(_)) {
+                    self.mediate(Input::BreakIn);
+                    let _ = answer.send(Ok("asked".into()));
+                } else {
+                    self.ask_break_in(answer);
+                }
+            }
+            Command::Type(bytes, answer) => {
+                let result = if matches!(self.flow, Flow::Mediated(_)) {
+                    Err(format!(
+                        "a port with the policy `{}` has no console",
+                        self.options.policy
+                    ))
+                } else if self.type_to_target(&bytes) {
+                    Ok(())
+                } else {
+                    Err(format!("the target is away: {}", self.target.reason))
+                };
+                let _ = answer.send(result);
+            }
+            Command::Status(answer) => drop(answer.send(self.status())),
+            Command::History(since, limit, answer) => drop(answer.send(self.slice(since, limit))),
+            Command::SetLog(path, answer) => drop(answer.send(self.set_log(path))),
+            Command::Release(answer) => {
+                if let Flow::Mediated(mediation) = &mut self.flow {
+                    mediation.releases.push(answer);
+                    self.mediate(Input::Release);
+                } else {
+                    let policy = self.options.policy;
+                    let _ = answer.send(Err(format!("a port with the policy `{policy}` has no debugger")));
+                }
+            }
+            Command::TargetReset(answer) => {
+                self.mediate(Input::TargetReset);
+                let _ = answer.send(());
+            }
+            Command::TargetPaused(paused, answer) => {
+                self.mediate(Input::TargetPaused(paused));
+                let _ = answer.send(());
+            }
+            Command::Stop(reason, answer) => {
+                tracing::debug!(reason, "stop asked for");
+                self.begin_end(Outcome::Stopped);
+                let _ = answer.send(());
+            }
+        }
+    }
+
+    fn take_over(&mut self, keep: Option<ClientId>) -> usize {
+        let mut count = 0;
+        while let Some(index) = self
+            .clients
+            .iter()
+            .position(|client| client.writes && Some(client.id) != keep)
+        {
+            self.detach_at(index, "taken over".into());
+            count += 1;
+        }
+        count
+    }
+
+    fn status(&self) -> Status {
+        let counters = self.counters;
+        Status {
+            policy: self.options.policy,
+            target: self.target.state(),
+            target_reason: self.target.reason.clone(),
+            target_endpoint: self.target.endpoint.clone(),
+            listening: self.listening(),
+            clients: self.clients.iter().map(|client| client.status()).collect(),
+            kernel: match &self.flow {
+                Flow::Mediated(mediation) => Some(mediation.mediator.kernel()),
+                _ => None,
+            },
+            from_target: counters.from_target,
+            to_target: counters.to_target,
+            dropped_from_target: counters.dropped_from_target,
+            dropped_to_target: counters.dropped_to_target,
+            connections: self.target.connections,
+            log: self.log.as_ref().map(|log| log.path().to_owned()),
+        }
+    }
+
+    fn slice(&self, since: Since, limit: usize) -> HistorySlice {
+        let end = self.counters.from_target;
+        let (Some(history), Some(from)) = (self.history(), self.cursor_at(since)) else {
+            return HistorySlice {
+                offset: end,
+                skipped: 0,
+                bytes: Vec::new(),
+                end,
+            };
+        };
+        let first = history.piece(from);
+        let mut slice = HistorySlice {
+            offset: first.offset,
+            skipped: first.skipped,
+            bytes: Vec::new(),
+            end,
+        };
+        loop {
+            let at = slice.offset + slice.bytes.len() as u64;
+            let piece = history.piece(at);
+            let room = limit - slice.bytes.len();
+            if piece.skipped > 0 || piece.bytes.is_empty() || room == 0 {
+                return slice;
+            }
+            slice
+                .bytes
+                .extend_from_slice(&piece.bytes[..piece.bytes.len().min(room)]);
+        }
+    }
+
+    fn set_log(&mut self, path: Option<PathBuf>) -> Result<(), String> {
+        self.log = path
+            .as_deref()
+            .map(Capture::open)
+            .transpose()
+            .map_err(|problem| problem.message)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! Who comes, who is refused, who leaves.
+
+use super::client::Client;
+use super::core::{Engine, Flow};
+use super::ending::Life;
+use super::target::Change;
+use crate::bridge::channel::Channel;
+use crate::bridge::event::{Event, TargetState};
+use crate::bridge::handle::{AttachMode, AttachRefused, AttachRequest, ClientId, Since};
+use crate::bridge::mediator::Input;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// How often a half-closed client is looked at: whether its peer is gone altogether.
+pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+impl Engine {
+    /// Accepts and dials clients. Everybody is accepted at once, also to be refused: nobody waits in a backlog.
+    pub(super) fn poll_slots(&mut self, context: &mut Context<'_>) -> bool {
+        if !self.accepts() {
+            return false;
+        }
+        let mut progress = false;
+        for index in 0..self.slots.len() {
+            let number = index + 1;
+            let busy = self.is_full() || self.clients.iter().any(|client| client.slot == number);
+            while let Poll::Ready(channel) = self.slots[index].poll(context, self.now, busy) {
+                progress = true;
+                let writes = self.slots[index].writes;
+                self.client_came(number, channel, writes);
+            }
+        }
+        progress
+    }
+
+    pub(super) fn accepts(&self) -> bool {
+        matches!(self.life, Life::Running)
+    }
+
+    /// Tells whether the policy allows no further client.
+    fn is_full(&self) -> bool {
+        !matches!(self.flow, Flow::Console { .. }) && !self.clients.is_empty()
+    }
+
+    fn client_came(&mut self, slot: usize, channel: Channel, writes: bool) {
+        self.last_connection += 1;
+        let id = ClientId(self.last_connection);
+        if let Err(reason) = self.make_room(id) {
+            self.emit(Event::ClientRefused {
+                client: slot,
+                connection: id.0,
+                peer: channel.facts().peer.clone(),
+                reason,
+            });
+            return;
+        }
+        let since = Since::Last(self.options.replay_bytes);
+        let cursor = self.cursor_at(since);
+        self.attach(Client::new(id, slot, channel, writes, cursor), "connected");
+    }
+
+    /// Makes room for one more client where the policy allows one.
+    fn make_room(&mut self, newcomer: ClientId) -> Result<(), String> {
+        if !self.is_full() {
+            return Ok(());
+        }
+        let present = &self.clients[0];
+        if self.options.take_over {
+            let reason = format!("taken over by connection {}", newcomer.0);
+            self.detach_at(0, reason);
+            return Ok(());
+        }
+        // It ended its input, and may have been gone for long: TCP does not tell.
+        if present.input_ended || present.closing.is_some() {
+            self.detach_at(0, "ended".into());
+            return Ok(());
+        }
+        Err(format!(
+            "the policy `{}` serves one client, and connection {} ({}) is attached",
+            self.options.policy, present.id.0, present.peer
+        ))
+    }
+
+    /// Returns where a console begins to read; `None` outside the console policy.
+    pub(super) fn cursor_at(&self, since: Since) -> Option<u64> {
+        let history = self.history()?;
+        let end = history.end();
+        Some(match since {
+            Since::Now => end,
+            Since::Last(bytes) => end
+                .saturating_sub(bytes as u64)
+                .max(history.contiguous_from())
+                .min(end),
+            Since::Offset(offset) => offset.min(end),
+        })
+    }
+
+    fn attach(&mut self, mut client: Client, how: &str) {
+        if let Flow::Raw { hold, .. } = &mut self.flow {
+            let (front, back) = hold.as_slices();
+            client.rest.push(front);
+            client.rest.push(back);
+            hold.clear();
+        }
+        self.emit(Event::ClientAttached {
+            client: client.slot,
+            connection: client.id.0,
+            peer: client.peer.clone(),
+            reason: how.to_owned(),
+        });
+        self.clients.push(client);
+        if matches!(self.flow, Flow::Mediated(_)) {
+            self.mediate(Input::DebuggerAttached);
+        }
+    }
+
+    /// Attaches a stream that somebody opened.
+    pub(super) fn attach_open(&mut self, request: AttachRequest) -> Result<ClientId, AttachRefused> {
+        let refused = |channel, reason: String| AttachRefused {
+            channel: Box::new(channel),
+            reason,
+        };
+        if !self.accepts() {
+            return Err(refused(request.channel, "the bridge is ending".into()));
+        }
+        if matches!(self.flow, Flow::Mediated(_)) {
+            let reason = format!("a port with the policy `{}` has no console", self.options.policy);
+            return Err(refused(request.channel, reason));
+        }
+        self.last_connection += 1;
+        let id = ClientId(self.last_connection);
+        if let Err(reason) = self.make_room(id) {
+            return Err(refused(request.channel, reason));
+        }
+        let writes = request.mode == AttachMode::ReadWrite;
+        let cursor = self.cursor_at(request.since);
+        let mut client = Client::new(id, 0, request.channel, writes, cursor);
+        client.rest.push(&request.preface);
+        if writes && !request.received.is_empty() {
+            client.received += request.received.len() as u64;
+            self.type_to_target(&request.received);
+        }
+        self.attach(client, "attached through the control socket");
+        Ok(id)
+    }
+
+    /// Detaches the client at this index.
+    pub(super) fn detach_at(&mut self, index: usize, reason: String) {
+        let mut client = self.clients.remove(index);
+        match &mut self.flow {
+            Flow::Raw { hold, limit } => {
+                let owed = client.rest.bytes();
+                let dropped = super::flow::keep_newest(hold, *limit, owed);
+                self.counters.dropped_from_target += dropped;
+            }
+            Flow::Console { .. } => {}
+            Flow::Mediated(_) => self.counters.dropped_from_target += client.rest.clear() as u64,
+        }
+        self.emit(Event::ClientDetached {
+            client: client.slot,
+            connection: client.id.0,
+            peer: client.peer.clone(),
+            reason,
+        });
+        let ends_bridge = client.channel.facts().ends_bridge;
+        drop(client);
+        self.resumed();
+        if matches!(self.flow, Flow::Mediated(_)) {
+            self.mediate(Input::DebuggerDetached);
+        }
+        if ends_bridge || self.options.once {
+            self.client_ended();
+        }
+    }
+
+    /// A client's input ended: it is half-closed, or gone.
+    pub(super) fn client_input_ended(&mut self, index: usize) {
+        let holds = matches!(self.flow, Flow::Raw { limit, .. } if limit > 0);
+        let client = &mut self.clients[index];
+        client.input_ended = true;
+        let facts = client.channel.facts();
+        let ends_bridge = facts.ends_bridge;
+        // gdb never half-closes. What is held must not go to a peer that may be gone already.
+        let gone = (!facts.half_close && !ends_bridge)
+            || matches!(self.flow, Flow::Mediated(_))
+            || client.channel.peer_is_gone()
+            || (holds && !self.options.once);
+        if gone && !self.options.once {
+            self.detach_at(index, "ended".into());
+        } else {
+            client.look_again = facts.half_close.then_some(self.now + LOOK_AGAIN);
+            if ends_bridge || self.options.once {
+                self.client_ended();
+            }
+        }
+    }
+
+    /// Goes on with the VM side.
+    pub(super) fn poll_target_link(&mut self, context: &mut Context<'_>) -> bool {
+        let before = (self.target.state(), self.target.reason.clone());
+        let Some(change) = self.target.poll(context, self.now) else {
+            return false;
+        };
+        match change {
+            Change::Up { peer } => {
+                tracing::debug!(peer, "target up");
+                self.target_came();
+            }
+            Change::Refused { peer } => self.emit(Event::Target {
+                state: TargetState::Up,
+                reason: format!("a second connection ({peer}) was closed"),
+            }),
+            Change::Failed => {
+                // The same reason again is no news: a VM may be off for days.
+                if before != (self.target.state(), self.target.reason.clone()) {
+                    self.emit(Event::Target {
+                        state: TargetState::Away,
+                        reason: self.target.reason.clone(),
+                    });
+                }
+            }
+        }
+        true
+    }
+
+    pub(super) fn target_came(&mut self) {
+        self.wait_until = None;
+        for client in &mut self.clients {
+            client.told_away = false;
+        }
+        self.emit(Event::Target {
+            state: TargetState::Up,
+            reason: self.target.reason.clone(),
+        });
+        if matches!(self.flow, Flow::Mediated(_)) {
+            self.mediate(Input::TargetUp);
+        }
+    }
+
+    /// The VM's stream ended or broke.
+    pub(super) fn target_went(&mut self, reason: String) {
+        let comes_back = !self.options.once && matches!(self.life, Life::Running);
+        self.target.lost(reason.clone(), self.now, comes_back);
+        self.counters.dropped_to_target += self.to_target.clear() as u64;
+        self.emit(Event::Target {
+            state: TargetState::Away,
+            reason: reason.clone(),
+        });
+        if matches!(self.flow, Flow::Mediated(_)) {
+            self.mediate(Input::TargetDown { reason: &reason });
+        }
+        if self.target.is_over() {
+            self.target_ended();
+        }
+    }
+}

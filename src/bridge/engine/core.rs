@@ -1,0 +1,331 @@
+//! The engine's state, its start, the round and the timer.
+
+use super::break_in::BreakInState;
+use super::client::Client;
+use super::ending::Life;
+use super::outcome::Outcome;
+use super::slot::Slot;
+use super::target::TargetSide;
+use crate::bridge::capture::Capture;
+use crate::bridge::event::{EVENT_VERSION, Event, EventRecord, SharedEvent};
+use crate::bridge::handle::{BridgeHandle, Command};
+use crate::bridge::history::History;
+use crate::bridge::mediator::{Mediator, Output};
+use crate::bridge::pump::Rest;
+use crate::bridge::spec::BridgeSpec;
+use crate::model::{FailureKind, Policy, Problem};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, Sleep};
+
+/// One read of a stream; shared by all bridges of a thread.
+pub(super) const SCRATCH: usize = 64 << 10;
+
+thread_local! {
+    static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// A client that does not keep up for this long is worth an event; sockets are full for microseconds all the time.
+pub(super) const PAUSE_TOLD_AFTER: Duration = Duration::from_millis(250);
+
+/// How bytes flow, with what the policy keeps.
+pub(super) enum Flow {
+    Raw { hold: VecDeque<u8>, limit: usize },
+    Console { history: History },
+    Mediated(Box<Mediation>),
+}
+
+/// A debug protocol and what it owes.
+pub(super) struct Mediation {
+    pub mediator: Box<dyn Mediator>,
+    /// Reused by every call.
+    pub outputs: Vec<Output>,
+    /// Who waits for the kernel to be freed.
+    pub releases: Vec<oneshot::Sender<Result<String, String>>>,
+}
+
+/// Bytes, counted since the start.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Counters {
+    pub from_target: u64,
+    pub to_target: u64,
+    pub dropped_from_target: u64,
+    pub dropped_to_target: u64,
+}
+
+/// What of the specification the engine still needs while it runs.
+pub(super) struct Options {
+    pub policy: Policy,
+    pub replay_bytes: usize,
+    pub take_over: bool,
+    pub once: bool,
+    pub linger: Duration,
+    pub leave_stopped: bool,
+}
+
+/// A bridge whose listeners are open.
+pub struct Engine {
+    pub(super) options: Options,
+    pub(super) handle: BridgeHandle,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) target: TargetSide,
+    pub(super) slots: Vec<Slot>,
+    pub(super) clients: Vec<Client>,
+    pub(super) last_connection: u64,
+    pub(super) flow: Flow,
+    pub(super) to_target: Rest,
+    pub(super) log: Option<Capture>,
+    pub(super) counters: Counters,
+    pub(super) life: Life,
+    pub(super) break_in: BreakInState,
+    /// When a client stopped keeping up, and whether that was told.
+    pub(super) paused: Option<(Instant, bool)>,
+    pub(super) wait_until: Option<Instant>,
+    pub(super) now: Instant,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Instant>,
+}
+
+impl Engine {
+    /// Opens the listeners and the log. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// Precondition: an address in use (the owner is named where the system tells), a path that is no socket, no
+    /// permission, a kind that is not served yet. Usage: the specification contradicts itself.
+    pub fn bind(mut spec: BridgeSpec) -> Result<Self, Problem> {
+        let now = Instant::now();
+        let flow = match spec.policy {
+            Policy::Raw => Flow::Raw {
+                hold: VecDeque::new(),
+                limit: spec.hold_bytes,
+            },
+            Policy::Console => Flow::Console {
+                history: History::default(),
+            },
+            policy => {
+                let mediator = spec.mediator.take().ok_or_else(|| not_served(policy))?;
+                Flow::Mediated(Box::new(Mediation {
+                    mediator,
+                    outputs: Vec::new(),
+                    releases: Vec::new(),
+                }))
+            }
+        };
+        let log = spec.log.as_deref().map(Capture::open).transpose()?;
+        let slots = spec
+            .clients
+            .iter()
+            .map(|client| Slot::open(client, spec.reconnect_every))
+            .collect::<Result<Vec<_>, _>>()?;
+        let target = TargetSide::open(spec.target, spec.reconnect_every, now)?;
+        let (handle, commands) = BridgeHandle::new();
+        Ok(Self {
+            options: Options {
+                policy: spec.policy,
+                replay_bytes: spec.replay_bytes,
+                take_over: spec.take_over,
+                once: spec.once,
+                linger: spec.linger,
+                leave_stopped: spec.leave_stopped,
+            },
+            handle,
+            commands,
+            target,
+            slots,
+            clients: Vec::new(),
+            last_connection: 0,
+            flow,
+            to_target: Rest::default(),
+            log,
+            counters: Counters::default(),
+            life: Life::Running,
+            break_in: BreakInState::new(spec.break_means, spec.break_port),
+            paused: None,
+            wait_until: spec.wait.map(|wait| now + wait),
+            now,
+            timer: Box::pin(tokio::time::sleep_until(now)),
+            timer_at: None,
+        })
+    }
+
+    /// Returns a handle to this bridge. Events that are sent after this call reach its subscribers.
+    pub fn handle(&self) -> BridgeHandle {
+        self.handle.clone()
+    }
+
+    /// Returns the clients' endpoints as they are served: free ports found, devices named.
+    pub fn listening(&self) -> Vec<String> {
+        self.slots.iter().map(|slot| slot.served.clone()).collect()
+    }
+
+    /// Returns the target's endpoint if the VM is to come to us.
+    pub fn target_listening(&self) -> Option<String> {
+        self.target.listening().map(str::to_owned)
+    }
+
+    /// Moves bytes until the end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it closes everything at once; pending bytes are lost. Ask [`BridgeHandle::stop`] for a clean end.
+    pub async fn run(mut self) -> Outcome {
+        self.emit(Event::Ready {
+            clients: self.listening(),
+        });
+        if self.target.is_up() {
+            self.now = Instant::now();
+            self.target_came();
+        }
+        poll_fn(|context| SCRATCH_BUFFER.with_borrow_mut(|scratch| self.poll(context, scratch))).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>, scratch: &mut [u8]) -> Poll<Outcome> {
+        loop {
+            self.now = Instant::now();
+            let mut progress = self.run_due();
+            progress |= self.poll_commands(context);
+            progress |= self.poll_target_link(context);
+            progress |= self.poll_slots(context);
+            progress |= self.poll_break_in(context);
+            progress |= self.flush_target(context);
+            progress |= self.serve_clients(context, scratch);
+            progress |= self.read_target(context, scratch);
+            if let Some(outcome) = self.poll_end(context, &mut progress) {
+                self.emit_stopped(&outcome);
+                return Poll::Ready(outcome);
+            }
+            if !progress && !self.arm_timer(context) {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Does what is due by time.
+    fn run_due(&mut self) -> bool {
+        let now = self.now;
+        let mut progress = false;
+        if let Some((since, told @ false)) = &mut self.paused
+            && now >= *since + PAUSE_TOLD_AFTER
+        {
+            *told = true;
+            self.emit(Event::TargetPaused);
+        }
+        for client in &mut self.clients {
+            if client.look_again.is_some_and(|at| at <= now) {
+                client.look_again = None;
+                progress = true;
+                if client.channel.peer_is_gone() {
+                    client.closing.get_or_insert_with(|| "ended".into());
+                } else {
+                    client.look_again = Some(now + super::attach::LOOK_AGAIN);
+                }
+            }
+        }
+        if self.mediator_deadline().is_some_and(|at| at <= now) {
+            self.mediate(crate::bridge::mediator::Input::Tick);
+            progress = true;
+        }
+        progress
+    }
+
+    /// Sets the timer to the next deadline. Returns `true` if that has passed already.
+    fn arm_timer(&mut self, context: &mut Context<'_>) -> bool {
+        let paused = match self.paused {
+            Some((since, false)) => Some(since + PAUSE_TOLD_AFTER),
+            _ => None,
+        };
+        let next = [
+            self.target.deadline(),
+            self.life_deadline(),
+            self.break_in.deadline(),
+            self.mediator_deadline(),
+            self.wait_until,
+            paused,
+        ]
+        .into_iter()
+        .flatten()
+        .chain(
+            self.slots
+                .iter()
+                .filter_map(|slot| slot.not_before)
+                .filter(|_| self.accepts()),
+        )
+        .chain(self.clients.iter().filter_map(|client| client.look_again))
+        .min();
+        let Some(next) = next else {
+            self.timer_at = None;
+            return false;
+        };
+        if self.timer_at != Some(next) {
+            self.timer.as_mut().reset(next);
+            self.timer_at = Some(next);
+        }
+        if self.timer.as_mut().poll(context).is_ready() {
+            // The timer has a grain of a millisecond and never fires early, so the deadline has passed.
+            self.timer_at = None;
+            return true;
+        }
+        false
+    }
+
+    pub(super) fn emit(&self, event: Event) {
+        tracing::debug!(?event, "bridge");
+        let record: SharedEvent = Arc::new(EventRecord {
+            v: EVENT_VERSION,
+            time: jiff::Timestamp::now(),
+            event,
+        });
+        // Nobody has to listen.
+        let _ = self.handle.event_sender().send(record);
+    }
+
+    pub(super) fn history(&self) -> Option<&History> {
+        match &self.flow {
+            Flow::Console { history } => Some(history),
+            _ => None,
+        }
+    }
+
+    fn emit_stopped(&self, outcome: &Outcome) {
+        let reason = match outcome {
+            Outcome::Ended => "ended".to_owned(),
+            Outcome::Stopped => "stopped".to_owned(),
+            Outcome::NeverCame { reason } => format!("the target never came: {reason}"),
+            Outcome::Failed(problem) => problem.message.clone(),
+        };
+        let counters = self.counters;
+        self.emit(Event::Stopped {
+            reason,
+            from_target: counters.from_target,
+            to_target: counters.to_target,
+            dropped_from_target: counters.dropped_from_target,
+            dropped_to_target: counters.dropped_to_target,
+        });
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Engine")
+            .field("target", &self.target)
+            .field("slots", &self.slots)
+            .field("clients", &self.clients)
+            .finish_non_exhaustive()
+    }
+}
+
+fn not_served(policy: Policy) -> Problem {
+    Problem::new(
+        FailureKind::Precondition,
+        format!("the policy `{policy}` is not served here yet"),
+    )
+    .hint("`raw` passes every byte of one client unchanged, `console` serves any number of them.")
+}

@@ -1,0 +1,135 @@
+//! The client endpoints: listeners, endpoints that we go to, and those that are there from the start.
+
+use super::target::futures_now;
+use crate::bridge::channel::Channel;
+use crate::bridge::open::{self, Listener, Side, check_served};
+use crate::model::{Address, ClientPrefix, ClientSpec, EndpointSpec, FailureKind, Problem};
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// After a failed accept (no descriptor left) the listener rests, since it would fail again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A remote client is dialled at most this rarely.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+enum Source {
+    Listener(Listener),
+    /// There from the start, once: standard streams, a file.
+    Given(Option<Channel>),
+    /// We go to it, again and again.
+    Dialled(Option<Pin<Box<dyn Future<Output = io::Result<Channel>> + Send>>>),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Listener(_) => "Listener",
+            Self::Given(_) => "Given",
+            Self::Dialled(_) => "Dialled",
+        })
+    }
+}
+
+/// One client endpoint.
+#[derive(Debug)]
+pub(super) struct Slot {
+    endpoint: EndpointSpec,
+    source: Source,
+    pub served: String,
+    /// Whether clients of this endpoint may write.
+    pub writes: bool,
+    pub not_before: Option<Instant>,
+    every: Duration,
+    pause: Duration,
+}
+
+impl Slot {
+    /// Opens the endpoint's listener, or prepares to go to it.
+    ///
+    /// # Errors
+    ///
+    /// Precondition, see [`Listener::open`] and [`check_served`].
+    pub fn open(spec: &ClientSpec, every: Duration) -> Result<Self, Problem> {
+        check_served(&spec.endpoint, Side::Client)?;
+        let mut served = spec.endpoint.to_string();
+        let source = match Listener::open(&spec.endpoint)? {
+            Some((listener, endpoint)) => {
+                served = endpoint.to_string();
+                Source::Listener(listener)
+            }
+            None if matches!(spec.endpoint.address, Address::Stdio | Address::File(_)) => {
+                let channel = futures_now(open::dial(&spec.endpoint)).map_err(|error| {
+                    Problem::new(
+                        FailureKind::Precondition,
+                        format!("cannot open `{}`: {error}", spec.endpoint),
+                    )
+                    .hint("Name a file in a folder that exists and that you may write to.")
+                })?;
+                Source::Given(Some(channel))
+            }
+            None => Source::Dialled(None),
+        };
+        Ok(Self {
+            endpoint: spec.endpoint.clone(),
+            source,
+            served,
+            writes: spec.prefix != Some(ClientPrefix::Ro),
+            not_before: None,
+            every,
+            pause: every,
+        })
+    }
+
+    /// Waits for the next client. An endpoint that we go to is left alone while `full`.
+    pub fn poll(&mut self, context: &mut Context<'_>, now: Instant, full: bool) -> Poll<Channel> {
+        if self.not_before.is_some_and(|until| until > now) {
+            return Poll::Pending;
+        }
+        self.not_before = None;
+        match &mut self.source {
+            Source::Given(channel) => match channel.take() {
+                Some(channel) => Poll::Ready(channel),
+                None => Poll::Pending,
+            },
+            Source::Listener(listener) => match listener.poll_accept(context) {
+                Poll::Ready(Ok(channel)) => Poll::Ready(channel),
+                Poll::Ready(Err(_)) => {
+                    self.not_before = Some(now + ACCEPT_PAUSE);
+                    Poll::Pending
+                }
+                Poll::Pending => Poll::Pending,
+            },
+            Source::Dialled(_) if full => Poll::Pending,
+            Source::Dialled(dial) => {
+                let endpoint = &self.endpoint;
+                let future = dial.get_or_insert_with(|| {
+                    let endpoint = endpoint.clone();
+                    Box::pin(async move { open::dial(&endpoint).await })
+                });
+                let result = match future.as_mut().poll(context) {
+                    Poll::Ready(result) => result,
+                    Poll::Pending => return Poll::Pending,
+                };
+                *dial = None;
+                self.not_before = Some(now + self.pause);
+                match result {
+                    Ok(channel) => {
+                        self.pause = self.every;
+                        Poll::Ready(channel)
+                    }
+                    Err(_) => {
+                        if !self.endpoint.is_local() {
+                            self.pause = (self.pause * 2).min(LONGEST_PAUSE.max(self.every));
+                        }
+                        Poll::Pending
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A bridge on a thread of its own.
+
+use super::core::Engine;
+use super::outcome::{Outcome, StopSignal};
+use crate::bridge::event::SharedEvent;
+use crate::bridge::handle::BridgeHandle;
+use crate::bridge::spec::BridgeSpec;
+use crate::bridge::sys;
+use crate::model::{FailureKind, Problem};
+use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use tokio::sync::broadcast;
+
+/// Who handles the signals that stop the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signals {
+    /// The bridge: a first one ends it cleanly, a second one at once.
+    Handled,
+    /// Somebody else.
+    LeftAlone,
+}
+
+/// A bridge that runs on a thread of its own.
+#[derive(Debug)]
+pub struct RunningBridge {
+    /// Talks to it.
+    pub handle: BridgeHandle,
+    /// Its events from the first one on. Dropped receivers are fine.
+    pub events: broadcast::Receiver<SharedEvent>,
+    /// The clients' endpoints as they are served.
+    pub listening: Vec<String>,
+    /// The target's endpoint if the VM is to come to us.
+    pub target_listening: Option<String>,
+    signal: Arc<OnceLock<StopSignal>>,
+    thread: JoinHandle<Outcome>,
+}
+
+impl RunningBridge {
+    /// Waits for its end. Tells how it ended, and which signal asked for it, if one did.
+    pub fn join(self) -> (Outcome, Option<StopSignal>) {
+        let outcome = self.thread.join().unwrap_or_else(|_| {
+            Outcome::Failed(Problem::new(
+                FailureKind::Internal,
+                "the bridge's thread panicked; its message is above",
+            ))
+        });
+        (outcome, self.signal.get().copied())
+    }
+}
+
+/// Opens the listeners of a bridge and runs it on a thread of its own.
+///
+/// # Errors
+///
+/// See [`Engine::bind`]; host if the system has no thread left.
+pub fn start(spec: BridgeSpec, signals: Signals) -> Result<RunningBridge, Problem> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let signal = Arc::new(OnceLock::new());
+    let seen = Arc::clone(&signal);
+    let thread = std::thread::Builder::new()
+        .name("bridge".into())
+        .spawn(move || run_thread(spec, signals, &seen, &sender))
+        .map_err(|error| Problem::new(FailureKind::Host, format!("cannot start a thread: {error}")))?;
+    match receiver.recv() {
+        Ok(Ok((handle, events, listening, target_listening))) => Ok(RunningBridge {
+            handle,
+            events,
+            listening,
+            target_listening,
+            signal,
+            thread,
+        }),
+        Ok(Err(problem)) => Err(problem),
+        Err(_) => Err(Problem::new(
+            FailureKind::Internal,
+            "the bridge's thread panicked at its start; its message is above",
+        )),
+    }
+}
+
+type Started = (
+    BridgeHandle,
+    broadcast::Receiver<SharedEvent>,
+    Vec<String>,
+    Option<String>,
+);
+
+fn run_thread(
+    spec: BridgeSpec,
+    signals: Signals,
+    seen: &Arc<OnceLock<StopSignal>>,
+    started: &mpsc::SyncSender<Result<Started, Problem>>,
+) -> Outcome {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let problem = Problem::new(FailureKind::Host, format!("cannot start the reactor: {error}"));
+            // The starter waits for exactly this.
+            let _ = started.send(Err(problem.clone()));
+            return Outcome::Failed(problem);
+        }
+    };
+    let outcome = runtime.block_on(async {
+        let engine = match Engine::bind(spec) {
+            Ok(engine) => engine,
+            Err(problem) => {
+                // The starter waits for exactly this.
+                let _ = started.send(Err(problem.clone()));
+                return Outcome::Failed(problem);
+            }
+        };
+        let handle = engine.handle();
+        if signals == Signals::Handled {
+            tokio::spawn(stop_on_signals(handle.clone(), Arc::clone(seen)));
+        }
+        let answer = (
+            handle.clone(),
+            handle.events(),
+            engine.listening(),
+            engine.target_listening(),
+        );
+        // The starter waits for exactly this.
+        let _ = started.send(Ok(answer));
+        engine.run().await
+    });
+    // A BREAK or a driver's look-up that hangs on a blocking thread must not keep us.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn stop_on_signals(handle: BridgeHandle, seen: Arc<OnceLock<StopSignal>>) {
+    while let Ok(signal) = sys::stop_signal().await {
+        // The first one decides the exit code.
+        let _ = seen.set(signal);
+        // An ended bridge answers nothing, and needs no stop.
+        let _ = handle.stop("signal").await;
+    }
+}

@@ -1,0 +1,274 @@
+//! The VM side: a state, never an error. Dialled or listened for until the bridge ends.
+
+use crate::bridge::channel::Channel;
+use crate::bridge::dial::TargetSource;
+use crate::bridge::event::TargetState;
+use crate::bridge::open::{self, Listener, Side, away_reason, check_served};
+use crate::bridge::sys;
+use crate::model::{Address, Deadline, EndpointSpec, FailureKind, Problem, Role};
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a driver may look for the port's address.
+const LOCATE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A remote target is dialled at most this rarely.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+type DialResult = Result<(Channel, EndpointSpec), (String, Option<EndpointSpec>)>;
+type DialFuture = Pin<Box<dyn Future<Output = DialResult> + Send>>;
+
+enum Link {
+    /// Open.
+    Up(Channel),
+    /// Being dialled.
+    Dialling(DialFuture),
+    /// The next dial is due then.
+    Waiting(Instant),
+    /// The VM is to come to us.
+    Listening,
+    /// It ended and cannot come back, or must not.
+    Over,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Up(_) => "Up",
+            Self::Dialling(_) => "Dialling",
+            Self::Waiting(_) => "Waiting",
+            Self::Listening => "Listening",
+            Self::Over => "Over",
+        })
+    }
+}
+
+/// What happened on the VM side.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// The stream is open.
+    Up { peer: String },
+    /// A dial failed.
+    Failed,
+    /// A second connection came and was closed.
+    Refused { peer: String },
+}
+
+/// The VM side.
+#[derive(Debug)]
+pub(super) struct TargetSide {
+    source: TargetSource,
+    listener: Option<Listener>,
+    link: Link,
+    every: Duration,
+    pause: Duration,
+    dialled_at: Option<Instant>,
+    pub endpoint: String,
+    pub reason: String,
+    pub connections: u64,
+    /// The first dial has not been answered yet: the target is neither up nor away.
+    pub undecided: bool,
+}
+
+impl TargetSide {
+    /// Opens the listener, or looks at what will be dialled.
+    ///
+    /// # Errors
+    ///
+    /// Precondition, see [`Listener::open`] and `check_target_path`; usage for an endpoint that can be no target.
+    pub fn open(source: TargetSource, every: Duration, now: Instant) -> Result<Self, Problem> {
+        let mut side = Self {
+            source: source.clone(),
+            listener: None,
+            link: Link::Waiting(now),
+            every,
+            pause: every,
+            dialled_at: None,
+            endpoint: "not located yet".into(),
+            reason: "not dialled yet".into(),
+            connections: 0,
+            undecided: true,
+        };
+        let TargetSource::Fixed(endpoint) = source else {
+            return Ok(side);
+        };
+        check_served(&endpoint, Side::Target)?;
+        side.endpoint = endpoint.to_string();
+        if let Some((listener, served)) = Listener::open(&endpoint)? {
+            side.endpoint = served.to_string();
+            side.listener = Some(listener);
+            side.link = Link::Listening;
+            side.reason = "nobody connected yet".into();
+            side.undecided = false;
+        } else if let Address::Unix(path) = &endpoint.address {
+            sys::check_target_path(path)?;
+        } else if endpoint.address == Address::Stdio {
+            let channel = futures_now(open::dial(&endpoint))
+                .map_err(|error| Problem::new(FailureKind::Host, format!("cannot open stdio: {error}")))?;
+            side.link = Link::Up(channel);
+            side.undecided = false;
+            side.connections = 1;
+        }
+        Ok(side)
+    }
+
+    /// Returns the endpoint if we listen for the VM.
+    pub fn listening(&self) -> Option<&str> {
+        self.listener.as_ref().map(|_| self.endpoint.as_str())
+    }
+
+    pub fn channel(&mut self) -> Option<&mut Channel> {
+        match &mut self.link {
+            Link::Up(channel) => Some(channel),
+            _ => None,
+        }
+    }
+
+    pub fn is_up(&self) -> bool {
+        matches!(self.link, Link::Up(_))
+    }
+
+    /// Tells whether it ended and will not come back.
+    pub fn is_over(&self) -> bool {
+        matches!(self.link, Link::Over)
+    }
+
+    pub fn state(&self) -> TargetState {
+        if self.is_up() {
+            TargetState::Up
+        } else {
+            TargetState::Away
+        }
+    }
+
+    /// Returns when the next dial is due.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self.link {
+            Link::Waiting(until) => Some(until),
+            _ => None,
+        }
+    }
+
+    /// The stream ended. It is dialled again at the pace of `--reconnect-every`, counted from the last dial.
+    pub fn lost(&mut self, reason: String, now: Instant, comes_back: bool) {
+        let for_good = matches!(&self.link, Link::Up(channel) if channel.facts().ends_bridge);
+        self.reason = reason;
+        self.link = if for_good || !comes_back {
+            Link::Over
+        } else if self.listener.is_some() {
+            Link::Listening
+        } else {
+            self.pause = self.every;
+            Link::Waiting(self.dialled_at.map_or(now, |at| (at + self.every).max(now)))
+        };
+    }
+
+    /// No more dials; an open stream stays.
+    pub fn stop_dialling(&mut self) {
+        self.listener = None;
+        if !self.is_up() {
+            self.link = Link::Over;
+        }
+    }
+
+    /// Goes on with dialling and accepting.
+    pub fn poll(&mut self, context: &mut Context<'_>, now: Instant) -> Option<Change> {
+        if let Some(listener) = &mut self.listener
+            && let Poll::Ready(Ok(channel)) = listener.poll_accept(context)
+        {
+            let peer = channel.facts().peer.clone();
+            if self.is_up() {
+                return Some(Change::Refused { peer });
+            }
+            self.came(channel);
+            return Some(Change::Up { peer });
+        }
+        if let Link::Waiting(until) = self.link
+            && until <= now
+        {
+            self.dialled_at = Some(now);
+            self.link = Link::Dialling(Box::pin(locate_and_dial(self.source.clone(), now)));
+        }
+        let Link::Dialling(dial) = &mut self.link else {
+            return None;
+        };
+        match dial.as_mut().poll(context) {
+            Poll::Pending => None,
+            Poll::Ready(Ok((channel, endpoint))) => {
+                self.endpoint = endpoint.to_string();
+                let peer = channel.facts().peer.clone();
+                self.came(channel);
+                Some(Change::Up { peer })
+            }
+            Poll::Ready(Err((reason, endpoint))) => {
+                let is_local = match (&endpoint, &self.source) {
+                    (Some(endpoint), _) | (None, TargetSource::Fixed(endpoint)) => endpoint.is_local(),
+                    (None, TargetSource::Asked(_)) => false,
+                };
+                if let Some(endpoint) = endpoint {
+                    self.endpoint = endpoint.to_string();
+                }
+                self.reason = reason;
+                self.undecided = false;
+                let at = self.dialled_at.unwrap_or(now);
+                self.link = Link::Waiting((at + self.pause).max(now));
+                if !is_local {
+                    self.pause = (self.pause * 2).min(LONGEST_PAUSE.max(self.every));
+                }
+                Some(Change::Failed)
+            }
+        }
+    }
+
+    fn came(&mut self, channel: Channel) {
+        self.link = Link::Up(channel);
+        self.reason = "connected".into();
+        self.connections += 1;
+        self.pause = self.every;
+        self.undecided = false;
+    }
+}
+
+async fn locate_and_dial(source: TargetSource, now: Instant) -> DialResult {
+    let endpoint = match source {
+        TargetSource::Fixed(endpoint) => endpoint,
+        TargetSource::Asked(dialer) => {
+            let deadline = Deadline::after(now.into_std(), LOCATE_TIMEOUT);
+            let asked = tokio::task::spawn_blocking(move || dialer.locate(deadline)).await;
+            let endpoint = match asked {
+                Ok(Ok(endpoint)) => endpoint,
+                Ok(Err(reason)) => return Err((reason, None)),
+                Err(error) => return Err((error.to_string(), None)),
+            };
+            if let Err(problem) = check_served(&endpoint, Side::Target) {
+                return Err((problem.message, Some(endpoint)));
+            }
+            if endpoint.role == Some(Role::Listen) {
+                return Err((
+                    format!("`{endpoint}` would have to be listened on from the start"),
+                    Some(endpoint),
+                ));
+            }
+            endpoint
+        }
+    };
+    match open::dial(&endpoint).await {
+        Ok(channel) => Ok((channel, endpoint)),
+        Err(error) => Err((away_reason(&error), Some(endpoint))),
+    }
+}
+
+/// Polls a future that never waits.
+pub(super) fn futures_now<T>(future: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
+    let mut future = std::pin::pin!(future);
+    match future
+        .as_mut()
+        .poll(&mut Context::from_waker(std::task::Waker::noop()))
+    {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(std::io::ErrorKind::WouldBlock.into()),
+    }
+}

@@ -1,0 +1,192 @@
+//! From an endpoint to a channel: what is served, listening, dialling.
+
+use crate::bridge::channel::{Channel, Facts};
+use crate::bridge::file_sink::FileSink;
+use crate::bridge::stdio::StdioStream;
+use crate::bridge::sys::{self, LocalListener, NativeStream, PtyServer};
+use crate::model::{Address, EndpointSpec, FailureKind, Problem, Role};
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+
+/// A TCP dial that gets no answer is given up after this time: a host that is off answers nothing for minutes.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// On which side of the bridge an endpoint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The VM's.
+    Target,
+    /// A client's.
+    Client,
+}
+
+/// Refuses what cannot be served yet, by its name, with what to use instead.
+///
+/// # Errors
+///
+/// Precondition; usage for a kind that is not for this side.
+pub fn check_served(endpoint: &EndpointSpec, side: Side) -> Result<(), Problem> {
+    let refuse = |what: &str, instead: &str| {
+        Err(Problem::new(
+            FailureKind::Precondition,
+            format!("`{endpoint}`: {what} not served yet"),
+        )
+        .hint(instead))
+    };
+    if !endpoint.via.is_empty() {
+        return refuse(
+            "`via=` is",
+            "Forward the port yourself, `ssh -L 7001:127.0.0.1:7001 HOST`, and write `connect:tcp:127.0.0.1:7001`.",
+        );
+    }
+    match &endpoint.address {
+        Address::Unix(_) | Address::Tcp { .. } | Address::Pty { .. } | Address::Stdio => Ok(()),
+        Address::File(_) if side == Side::Client => Ok(()),
+        Address::File(_) => Err(Problem::new(
+            FailureKind::Usage,
+            format!("`{endpoint}`: a file can be a client only"),
+        )
+        .hint("Name the endpoint of the VM's serial port first.")),
+        Address::Telnet { host, port } | Address::Rfc2217 { host, port } => refuse(
+            &format!("`{}:` endpoints are", endpoint.address.kind()),
+            &format!("Without its options a telnet port is plain TCP: `tcp:{host}:{port}`."),
+        ),
+        Address::Pipe { .. } => refuse(
+            "named pipes are",
+            "Give the VM a TCP or Unix socket port, or join the pipe to TCP with another tool.",
+        ),
+        Address::Tty { .. } => refuse(
+            "terminal devices are",
+            "Let QEMU listen on a Unix socket instead of a PTY; for a real serial port serve it on TCP with another tool.",
+        ),
+        Address::Exec(_) => refuse(
+            "`exec:` endpoints are",
+            "Let the program listen on a Unix socket and connect to it.",
+        ),
+    }
+}
+
+/// Something that gives channels one after the other.
+#[derive(Debug)]
+pub enum Listener {
+    /// A Unix socket.
+    Local(LocalListener),
+    /// A TCP port.
+    Tcp(TcpListener),
+    /// A pseudo terminal.
+    Pty(PtyServer),
+}
+
+impl Listener {
+    /// Opens the listener of an endpoint; returns it with the endpoint as it is served (port, device).
+    /// `None` if the endpoint is one that we go to.
+    ///
+    /// # Errors
+    ///
+    /// Precondition: in use, no permission, something else is at the path.
+    pub fn open(endpoint: &EndpointSpec) -> Result<Option<(Self, EndpointSpec)>, Problem> {
+        let mut served = endpoint.clone();
+        let listener = match (&endpoint.address, endpoint.role) {
+            (Address::Unix(path), Some(Role::Listen)) => Self::Local(sys::listen_local(path)?),
+            (Address::Tcp { host, port }, Some(Role::Listen)) => {
+                let listener = sys::listen_tcp(host, *port)?;
+                let port = listener.local_addr().map_or(*port, |address| address.port());
+                served.address = Address::Tcp {
+                    host: host.clone(),
+                    port,
+                };
+                Self::Tcp(listener)
+            }
+            (Address::Pty { link }, _) => {
+                let server = sys::open_pty(link.as_deref())?;
+                if link.is_none() {
+                    served.address = Address::Pty {
+                        link: Some(server.device().to_owned()),
+                    };
+                }
+                Self::Pty(server)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some((listener, served)))
+    }
+
+    /// Waits for the next channel.
+    pub fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Channel>> {
+        let accepted = match self {
+            Self::Local(listener) => listener.poll_accept(context),
+            Self::Pty(server) => server.poll_attach(context),
+            Self::Tcp(listener) => match listener.poll_accept(context) {
+                Poll::Ready(Ok((stream, peer))) => {
+                    // Without these options the stream works, only slower.
+                    let _ = sys::tune_tcp(&stream);
+                    Poll::Ready(Ok((
+                        NativeStream::Tcp(stream),
+                        Facts::half_closing(peer.to_string()),
+                    )))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                Poll::Pending => Poll::Pending,
+            },
+        };
+        accepted.map_ok(|(stream, facts)| Channel::native(stream, facts))
+    }
+}
+
+/// Goes to an endpoint once.
+///
+/// # Errors
+///
+/// The system's error; `TimedOut` after 5 s.
+pub async fn dial(endpoint: &EndpointSpec) -> io::Result<Channel> {
+    match &endpoint.address {
+        Address::Unix(path) => {
+            let (stream, facts) = sys::dial_local(path).await?;
+            Ok(Channel::native(stream, facts))
+        }
+        Address::Tcp { host, port } => {
+            let connect = TcpStream::connect((host.as_str(), *port));
+            let stream = tokio::time::timeout(DIAL_TIMEOUT, connect).await??;
+            // Without these options the stream works, only slower.
+            let _ = sys::tune_tcp(&stream);
+            let peer = stream
+                .peer_addr()
+                .map(|peer| peer.to_string())
+                .unwrap_or_default();
+            Ok(Channel::native(
+                NativeStream::Tcp(stream),
+                Facts::half_closing(peer),
+            ))
+        }
+        Address::Stdio => {
+            let facts = Facts {
+                peer: "stdio".into(),
+                half_close: false,
+                ends_bridge: true,
+            };
+            Ok(Channel::native(NativeStream::Stdio(StdioStream::open()?), facts))
+        }
+        Address::File(path) => {
+            let sink = FileSink::open(path)?;
+            Ok(Channel::new(sink, Facts::whole(path.display().to_string())))
+        }
+        _ => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("`{endpoint}` cannot be dialled"),
+        )),
+    }
+}
+
+/// Puts a dial's or stream's error into the words of the `target` event.
+pub fn away_reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "absent".into(),
+        io::ErrorKind::ConnectionRefused => "refused".into(),
+        io::ErrorKind::WouldBlock => "busy".into(),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset".into(),
+        io::ErrorKind::TimedOut => "no answer".into(),
+        _ => error.to_string(),
+    }
+}
