@@ -21,7 +21,7 @@ pub mod sys;
 
 pub use channel::{Channel, Facts};
 pub use dial::{BreakMeans, BreakOwner, BreakPort, Breaker, Dialer, TargetSource};
-pub use engine::{Engine, Outcome, RunningBridge, Signals, StopSignal, start};
+pub use engine::{Beside, Engine, Outcome, RunningBridge, Signals, StopSignal, start};
 pub use event::{Event, EventRecord, KernelState, SharedEvent, TargetState};
 pub use handle::{
     AttachMode, AttachRefused, AttachRequest, BridgeHandle, ClientId, ClientStatus, Gone, HistorySlice,

@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod context;
 pub mod error;
+pub mod quantity;
 pub mod ui;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -44,6 +45,8 @@ pub struct GlobalArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Join a VM's serial port to consoles, a debugger or other programs
+    Bridge(Box<commands::bridge::BridgeArgs>),
     /// Print shell completions
     Completions(commands::completions::CompletionsArgs),
 }
@@ -68,6 +71,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     match command {
+        Command::Bridge(args) => commands::bridge::run(*args, context, ui),
         Command::Completions(args) => commands::completions::run(&args, context, ui),
     }
 }

@@ -1,5 +1,6 @@
 //! How commands and streams reach a host. The only place that starts processes or opens a host's streams.
 
+pub mod break_means;
 pub mod foreground;
 pub mod local;
 pub mod qmp;

@@ -7,6 +7,7 @@ pub mod events;
 pub mod front;
 pub mod owner;
 pub mod port_key;
+pub mod serve;
 pub mod state;
 pub mod sys;
 

@@ -35,4 +35,4 @@ mod tests;
 
 pub use self::core::Engine;
 pub use outcome::{Outcome, StopSignal};
-pub use start::{RunningBridge, Signals, start};
+pub use start::{Beside, RunningBridge, Signals, start};

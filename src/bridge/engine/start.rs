@@ -7,10 +7,15 @@ use crate::bridge::handle::BridgeHandle;
 use crate::bridge::spec::BridgeSpec;
 use crate::bridge::sys;
 use crate::model::{FailureKind, Problem};
+use std::pin::Pin;
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::broadcast;
+
+/// How long what runs beside a bridge may take to end after it.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Who handles the signals that stop the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +25,11 @@ pub enum Signals {
     /// Somebody else.
     LeftAlone,
 }
+
+/// Something that runs on the bridge's own runtime, beside it: a control socket. The function is called once the
+/// listeners are open and prepares it; a failure ends the bridge before it is ready.
+pub type Beside =
+    Box<dyn FnOnce(BridgeHandle) -> Result<Pin<Box<dyn Future<Output = ()> + Send>>, Problem> + Send>;
 
 /// A bridge that runs on a thread of its own.
 #[derive(Debug)]
@@ -54,13 +64,13 @@ impl RunningBridge {
 /// # Errors
 ///
 /// See [`Engine::bind`]; host if the system has no thread left.
-pub fn start(spec: BridgeSpec, signals: Signals) -> Result<RunningBridge, Problem> {
+pub fn start(spec: BridgeSpec, signals: Signals, beside: Option<Beside>) -> Result<RunningBridge, Problem> {
     let (sender, receiver) = mpsc::sync_channel(1);
     let signal = Arc::new(OnceLock::new());
     let seen = Arc::clone(&signal);
     let thread = std::thread::Builder::new()
         .name("bridge".into())
-        .spawn(move || run_thread(spec, signals, &seen, &sender))
+        .spawn(move || run_thread(spec, signals, beside, &seen, &sender))
         .map_err(|error| Problem::new(FailureKind::Host, format!("cannot start a thread: {error}")))?;
     match receiver.recv() {
         Ok(Ok((handle, events, listening, target_listening))) => Ok(RunningBridge {
@@ -89,6 +99,7 @@ type Started = (
 fn run_thread(
     spec: BridgeSpec,
     signals: Signals,
+    beside: Option<Beside>,
     seen: &Arc<OnceLock<StopSignal>>,
     started: &mpsc::SyncSender<Result<Started, Problem>>,
 ) -> Outcome {
@@ -102,8 +113,15 @@ fn run_thread(
         }
     };
     let outcome = runtime.block_on(async {
-        let engine = match Engine::bind(spec) {
-            Ok(engine) => engine,
+        let bound = Engine::bind(spec).and_then(|engine| match beside {
+            Some(beside) => {
+                let beside = beside(engine.handle())?;
+                Ok((engine, Some(beside)))
+            }
+            None => Ok((engine, None)),
+        });
+        let (engine, beside) = match bound {
+            Ok(bound) => bound,
             Err(problem) => {
                 // The starter waits for exactly this.
                 let _ = started.send(Err(problem.clone()));
@@ -122,7 +140,14 @@ fn run_thread(
         );
         // The starter waits for exactly this.
         let _ = started.send(Ok(answer));
-        engine.run().await
+        let Some(beside) = beside else {
+            return engine.run().await;
+        };
+        let beside = tokio::spawn(beside);
+        let outcome = engine.run().await;
+        // It sees the bridge's end by itself; what it still says to its clients gets a moment.
+        let _ = tokio::time::timeout(LAST_WORDS, beside).await;
+        outcome
     });
     // A BREAK or a driver's look-up that hangs on a blocking thread must not keep us.
     runtime.shutdown_background();

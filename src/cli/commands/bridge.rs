@@ -1,0 +1,236 @@
+//! `vmserial bridge`.
+
+use crate::bridge::{
+    BreakMeans, BreakPort, BridgeSpec, Event, EventRecord, Outcome, RunningBridge, Signals, StopSignal,
+    TargetSource, TargetState, choose_policy,
+};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::quantity::{parse_bytes, parse_duration};
+use crate::cli::ui::Ui;
+use crate::model::{Address, BreakWith, ClientSpec, EndpointSpec, FailureKind, Policy, Problem, Role};
+use crate::runner::break_means::break_means;
+use crate::runner::local::Local;
+use crate::session::port_key::PortKey;
+use crate::session::serve::start_owned;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+
+/// Joins a VM's serial port to consoles, a debugger or other programs, and stays through the VM's reboots.
+///
+/// Endpoints: unix:/path, tcp:HOST:PORT (both with `listen:` or `connect:` in front: our side of it), pty[:/link], stdio;
+/// file:/path as a client. No profile is needed.
+///
+/// Example: vmserial bridge connect:unix:/run/vm1.serial listen:tcp:127.0.0.1:7001
+#[derive(Debug, clap::Args)]
+pub struct BridgeArgs {
+    /// Where the VM's port is, with our role
+    #[arg(value_name = "VM-ENDPOINT")]
+    target: EndpointSpec,
+    /// Who is served: [console=|gdb=|kd=|ro=]ENDPOINT
+    #[arg(value_name = "CLIENT", required = true)]
+    clients: Vec<ClientSpec>,
+    /// How bytes flow [default: by the clients' prefixes and number]
+    #[arg(long = "as", value_name = "console|gdb|kd|console+gdb|raw")]
+    policy: Option<Policy>,
+    /// Append what the VM sends to this file
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// raw: keep the newest BYTES for the next client while nobody is attached (64KiB, 1MiB)
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "0")]
+    hold: usize,
+    /// console: give a new client the latest BYTES of history
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "0")]
+    replay: usize,
+    /// A second client of a port for one replaces the first instead of being refused
+    #[arg(long)]
+    take_over: bool,
+    /// Dial an absent VM this often
+    #[arg(long, value_name = "T", value_parser = parse_duration, default_value = "100ms")]
+    reconnect_every: Duration,
+    /// Give up when the VM did not come within T (exit 7)
+    #[arg(long, value_name = "T", value_parser = parse_duration)]
+    wait: Option<Duration>,
+    /// How BREAK reaches the guest: telnet, qmp:PATH[,id=ID] or none
+    #[arg(long, value_name = "WAY", default_value = "none")]
+    break_with: BreakWith,
+    /// Where the `g` after BREAK goes, if the debugger has a port of its own: the console's endpoint
+    #[arg(long, value_name = "ENDPOINT")]
+    break_port: Option<EndpointSpec>,
+    /// End when the first stream ends
+    #[arg(long)]
+    once: bool,
+    /// With --once (and after the end of stdin): how long the other side may be silent
+    #[arg(long, value_name = "T", value_parser = parse_duration, default_value = "1s")]
+    linger: Duration,
+    /// gdb: leave a kernel stopped that is stopped at the bridge's end
+    #[arg(long)]
+    leave_stopped: bool,
+}
+
+/// Runs a bridge until it ends or is stopped.
+pub fn run(args: BridgeArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    let spec = specification(args)?;
+    run_spec(spec, &[], context, ui)
+}
+
+fn specification(args: BridgeArgs) -> Result<BridgeSpec, Problem> {
+    let policy = choose_policy(args.policy, &args.clients)?;
+    let stdio = std::iter::once(&args.target)
+        .chain(args.clients.iter().map(|client| &client.endpoint))
+        .filter(|endpoint| endpoint.address == Address::Stdio)
+        .count();
+    if stdio > 1 {
+        return Err(Problem::new(
+            FailureKind::Usage,
+            "`stdio` is named twice, and there is one standard input",
+        )
+        .hint("Use `pty` or `listen:unix:/path` for the other end."));
+    }
+    let mut spec = BridgeSpec::to(args.target, args.clients, policy);
+    spec.log = args.log;
+    spec.hold_bytes = args.hold;
+    spec.replay_bytes = args.replay;
+    spec.take_over = args.take_over;
+    spec.reconnect_every = args.reconnect_every;
+    spec.wait = args.wait;
+    spec.once = args.once;
+    spec.linger = args.linger;
+    spec.leave_stopped = args.leave_stopped;
+    spec.break_means = break_means(&args.break_with, Arc::new(Local::new()))?;
+    if let Some(endpoint) = args.break_port {
+        spec.break_port = BreakPort::Endpoint(endpoint);
+    }
+    if policy.is_debug() {
+        spec.mediator = crate::bridge::mediator::for_policy(&spec);
+    }
+    Ok(spec)
+}
+
+/// Runs a bridge that is described already: claims its port (`keys` besides its fixed endpoint's), prints the ready lines,
+/// tells its events, and maps its end to an exit code. `setup` ends here too.
+pub fn run_spec(
+    spec: BridgeSpec,
+    keys: &[PortKey],
+    context: &Context,
+    ui: &mut Ui,
+) -> Result<ExitCode, Failure> {
+    let mut keys = keys.to_vec();
+    let target = match &spec.target {
+        TargetSource::Fixed(endpoint) => Some(endpoint.clone()),
+        TargetSource::Asked(_) => None,
+    };
+    keys.extend(target.as_ref().map(PortKey::of_endpoint));
+    let clients: Vec<EndpointSpec> = spec
+        .clients
+        .iter()
+        .map(|client| client.endpoint.clone())
+        .collect();
+    let on_stdio = clients
+        .iter()
+        .chain(&target)
+        .any(|endpoint| endpoint.address == Address::Stdio);
+    if spec.policy.is_debug() && matches!(spec.break_means, BreakMeans::None) && !ui.is_json() {
+        ui.warning(
+            "there is no way to send BREAK (--break-with): a running kernel cannot be stopped from gdb",
+        );
+    }
+    let running = start_owned(&context.state, &keys, spec, Signals::Handled)?;
+    if let Some(endpoint) = &running.target_listening {
+        ui.status(&format!("listening target {endpoint}"));
+    }
+    for (index, (served, wanted)) in running.listening.iter().zip(&clients).enumerate() {
+        if wanted.role == Some(Role::Listen) || matches!(wanted.address, Address::Pty { .. }) {
+            ui.status(&format!("listening client {} {served}", index + 1));
+        }
+    }
+    ui.status("ready");
+    tell_events(running, on_stdio, context.verbose > 0, ui)
+}
+
+/// Prints events until the last one, then returns how the bridge ended.
+fn tell_events(
+    mut running: RunningBridge,
+    on_stdio: bool,
+    verbose: bool,
+    ui: &mut Ui,
+) -> Result<ExitCode, Failure> {
+    loop {
+        match running.events.blocking_recv() {
+            Ok(record) => {
+                if ui.is_json() {
+                    tell_json(&record, on_stdio, ui)?;
+                } else if let Some(line) = sentence(&record.event, verbose) {
+                    ui.status(&line);
+                }
+                if matches!(record.event, Event::Stopped { .. }) {
+                    break;
+                }
+            }
+            // Whoever reads our output is slower than the bridge; the bridge does not wait.
+            Err(RecvError::Lagged(count)) => ui.warning(&format!("{count} events were not printed")),
+            Err(RecvError::Closed) => break,
+        }
+    }
+    let (outcome, signal) = running.join();
+    match outcome {
+        Outcome::Ended | Outcome::Stopped => Ok(match signal {
+            Some(StopSignal::Interrupt) => ExitCode::from(FailureKind::Interrupted.exit_code()),
+            Some(StopSignal::Terminate) | None => ExitCode::SUCCESS,
+        }),
+        Outcome::NeverCame { reason } => Err(Problem::new(
+            FailureKind::Deadline,
+            format!("the target never came within `--wait`: {reason}"),
+        )
+        .hint("Start the VM, check its endpoint, or leave out `--wait` to wait for ever.")
+        .into()),
+        Outcome::Failed(problem) => Err(problem.into()),
+    }
+}
+
+fn tell_json(record: &EventRecord, on_stdio: bool, ui: &mut Ui) -> Result<(), Failure> {
+    if on_stdio {
+        ui.status(&serde_json::to_string(record).map_err(std::io::Error::other)?);
+    } else {
+        ui.data_json(record)?;
+    }
+    Ok(())
+}
+
+/// Puts an event into a line for people; `None` for what only matters with `-v`.
+fn sentence(event: &Event, verbose: bool) -> Option<String> {
+    let text = match event {
+        Event::Target {
+            state: TargetState::Up,
+            reason,
+        } => format!("target up: {reason}"),
+        Event::Target {
+            state: TargetState::Away,
+            reason,
+        } => format!("target away: {reason}"),
+        Event::ClientRefused { client, reason, .. } => format!("client {client} refused: {reason}"),
+        Event::ClientAttached { client, peer, .. } if verbose => format!("client {client} attached ({peer})"),
+        Event::ClientDetached {
+            client, peer, reason, ..
+        } if verbose => format!("client {client} detached ({peer}): {reason}"),
+        Event::Skipped { client, bytes, .. } if verbose => format!("client {client} skipped {bytes} bytes"),
+        Event::TargetPaused => "target paused: the client does not keep up".into(),
+        Event::TargetResumed => "target resumed".into(),
+        Event::Kernel { state } if verbose => format!("kernel {state:?}").to_lowercase(),
+        Event::KernelGone { reason } => format!("the kernel is gone: {reason}"),
+        Event::KernelLeftStopped => "the kernel is left stopped".into(),
+        Event::GdbRefused { reason } => format!("gdb refused: {reason}"),
+        Event::Break { way, result } => format!("break by {way}: {result}"),
+        Event::Log { state, reason } => format!("log {state}: {reason}"),
+        Event::Ready { .. }
+        | Event::ClientAttached { .. }
+        | Event::ClientDetached { .. }
+        | Event::Skipped { .. }
+        | Event::Kernel { .. }
+        | Event::Stopped { .. } => return None,
+    };
+    Some(text)
+}
