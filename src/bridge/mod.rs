@@ -10,6 +10,7 @@ pub mod dial;
 pub mod engine;
 pub mod event;
 pub mod file_sink;
+pub mod gdb_policy;
 pub mod handle;
 pub mod history;
 pub mod mediator;
@@ -23,6 +24,7 @@ pub use channel::{Channel, Facts};
 pub use dial::{BreakMeans, BreakOwner, BreakPort, Breaker, Dialer, TargetSource};
 pub use engine::{Beside, Engine, Outcome, RunningBridge, Signals, StopSignal, start};
 pub use event::{Event, EventRecord, KernelState, SharedEvent, TargetState};
+pub use gdb_policy::{GdbPolicy, GdbPolicySpec, KeepPlanted};
 pub use handle::{
     AttachMode, AttachRefused, AttachRequest, BridgeHandle, ClientId, ClientStatus, Gone, HistorySlice,
     OutputChunk, Reply, Since, Status,
