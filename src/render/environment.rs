@@ -7,10 +7,16 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde::Serialize;
 
 /// The templates, by the name that code uses. They are part of the program, so none can be missing at run time.
-pub const TEMPLATES: &[(&str, &str)] = &[(
-    "gdb/session.gdb",
-    include_str!("../../templates/gdb/session.gdb.j2"),
-)];
+pub const TEMPLATES: &[(&str, &str)] = &[
+    (
+        "gdb/session.gdb",
+        include_str!("../../templates/gdb/session.gdb.j2"),
+    ),
+    (
+        "qemu/readconfig.cfg",
+        include_str!("../../templates/qemu/readconfig.cfg.j2"),
+    ),
+];
 
 /// A template could not be rendered: a value has no spelling in the target language, or a template is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +55,10 @@ fn environment() -> Environment<'static> {
     environment.set_syntax(syntax());
     environment.add_filter("gdb", |text: String| invalid(quote::gdb_word(&text)));
     environment.add_filter("gdb_address", |text: String| invalid(quote::gdb_address(&text)));
+    environment.add_filter("one_line", |text: String| invalid(quote::one_line(&text)));
+    environment.add_filter("qemu_config", |text: String| {
+        invalid(quote::qemu_config_value(&text))
+    });
     environment.add_filter("sh", |text: String| invalid(quote::shell_word(&text)));
     environment.add_filter("vmx", |text: String| invalid(quote::vmx_value(&text)));
     for (name, source) in TEMPLATES {

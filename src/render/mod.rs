@@ -2,6 +2,7 @@
 
 pub mod edit;
 pub mod environment;
+pub mod qemu;
 pub mod qmp;
 pub mod quote;
 pub mod vmx;

@@ -72,6 +72,38 @@ pub fn vmx_value(value: &str) -> Result<String, QuoteError> {
     Ok(format!("\"{}\"", value.replace('|', "|7C").replace('"', "|22")))
 }
 
+/// Writes a value of a QEMU `-readconfig` file with its quotes. The format has no escapes and holds 1023 bytes
+/// (QEMU, `util/qemu-config.c`, `qemu_config_foreach`).
+///
+/// # Errors
+///
+/// Quotation marks, line breaks, NUL and longer values are refused.
+pub fn qemu_config_value(value: &str) -> Result<String, QuoteError> {
+    let language = "a QEMU configuration file";
+    if value.contains('"') {
+        return Err(refuse(language, "a quotation mark", value));
+    }
+    if value.contains(['\n', '\r', '\0']) {
+        return Err(refuse(language, "a line break or NUL", value));
+    }
+    if value.len() > 1023 {
+        return Err(refuse(language, "more than 1023 bytes", value));
+    }
+    Ok(format!("\"{value}\""))
+}
+
+/// Passes the text of a comment that ends with its line.
+///
+/// # Errors
+///
+/// Line breaks and NUL are refused.
+pub fn one_line(value: &str) -> Result<String, QuoteError> {
+    if value.contains(['\n', '\r', '\0']) {
+        return Err(refuse("a comment", "a line break or NUL", value));
+    }
+    Ok(value.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
