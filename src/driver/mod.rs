@@ -1,5 +1,7 @@
 //! A hypervisor in two halves: looking (effects, through a runner) and deciding (pure).
 
+pub mod registry;
+
 use crate::model::{
     EndpointSpec, HypervisorKind, Observed, ObservedHost, PortIndex, Problem, TargetSpec, Wait,
 };

@@ -122,6 +122,13 @@ fn link(folder: &Path) -> Result<()> {
 
 fn build(folder: &Path) -> Result<()> {
     let started = Instant::now();
+    // The lock is ours, so what others left half built is nobody's.
+    for entry in fs::read_dir(folder.parent().context("the guest's folder has a parent")?)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().contains(".building-") {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
     let work = folder.with_extension(format!("building-{}", std::process::id()));
     fs::create_dir_all(&work)?;
     let result = stages(&work, started);
