@@ -58,7 +58,7 @@ fn show_step(text: &mut String, number: usize, step: &Step) {
             }
         }
         Action::Run(invocation) => line(text, 3, &format!("$ {invocation}")),
-        Action::Start(invocation) => line(text, 3, &format!("$ {invocation} &")),
+        Action::Start { invocation, .. } => line(text, 3, &format!("$ {invocation} &")),
         Action::Qmp(command) => line(
             text,
             3,

@@ -9,7 +9,6 @@ use crate::runner::qmp::qmp;
 use crate::runner::{FileSnapshot, ProcessRef, RunError, Runner};
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{EditRecord, Entry, StepRecord, StepState};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a step that changes something may take.
@@ -59,7 +58,6 @@ pub fn run_step(
     entry: &mut Entry,
     index: usize,
     runner: &dyn Runner,
-    state: &Path,
     interrupt: &Interrupt,
 ) -> Result<(), Problem> {
     let step = entry.data.steps[index].step.clone();
@@ -74,7 +72,7 @@ pub fn run_step(
                     .and_then(|output| must_succeed(runner.host(), invocation, output))
                     .map(|_| ())
                     .map_err(problem),
-                Action::Start(invocation) => start(entry, index, invocation, runner, state, &step_wait),
+                Action::Start { invocation, log } => start(entry, index, invocation, log, runner, &step_wait),
                 Action::Qmp(command) => qmp(runner, command, &step_wait)
                     .map(|_| ())
                     .map_err(Problem::from),
@@ -166,17 +164,11 @@ fn start(
     entry: &mut Entry,
     index: usize,
     invocation: &Invocation,
+    log: &HostPath,
     runner: &dyn Runner,
-    state: &Path,
     wait: &Wait,
 ) -> Result<(), Problem> {
-    let name = entry.data.steps[index]
-        .step
-        .target
-        .as_ref()
-        .map_or("host", |target| target.as_str());
-    let log = HostPath::new(state.join("run").join(name).join("vm.log").display().to_string());
-    let process = runner.start(invocation, &log, wait).map_err(problem)?;
+    let process = runner.start(invocation, log, wait).map_err(problem)?;
     entry.data.steps[index].process = Some(process);
     entry.save()
 }
