@@ -251,13 +251,7 @@ fn run_round(
         }
         let runner = hosts.runner(&step.host)?;
         front.status(&format!("[{}/{}] {}", offset + 1, steps.len(), step.summary));
-        run_step(
-            open,
-            first + offset,
-            runner.as_ref(),
-            &options.state,
-            &options.interrupt,
-        )?;
+        run_step(open, first + offset, runner.as_ref(), &options.interrupt)?;
     }
     Ok(())
 }
