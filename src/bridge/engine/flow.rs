@@ -203,7 +203,7 @@ impl Engine {
             Poll::Ready(Ok(count)) => {
                 client.received += count as u64;
                 self.moved();
-                self.from_client(context, index, &scratch[..count]);
+                self.take_from_client(context, index, &scratch[..count]);
                 true
             }
         }
@@ -228,7 +228,7 @@ impl Engine {
         !first_to_come || matches!(self.flow, Flow::Mediated(_))
     }
 
-    fn from_client(&mut self, context: &mut Context<'_>, index: usize, bytes: &[u8]) {
+    fn take_from_client(&mut self, context: &mut Context<'_>, index: usize, bytes: &[u8]) {
         let client = &mut self.clients[index];
         if !client.writes {
             self.counters.dropped_to_target += bytes.len() as u64;
