@@ -46,13 +46,7 @@ impl From<Problem> for Failure {
 
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
-        let kind = match &error {
-            RunError::ProgramNotFound { .. } => FailureKind::NotFound,
-            RunError::DeadlinePassed { .. } => FailureKind::Deadline,
-            RunError::Cancelled { .. } => FailureKind::Interrupted,
-            RunError::Changed { .. } | RunError::Unsupported { .. } => FailureKind::Precondition,
-            RunError::Failed { .. } | RunError::Io { .. } => FailureKind::Host,
-        };
+        let kind = error.kind();
         Self::new(kind, error)
     }
 }

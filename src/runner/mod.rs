@@ -6,7 +6,7 @@ pub mod local;
 pub mod qmp;
 pub mod sys;
 
-use crate::model::{Digest, EndpointSpec, HostPath, HostRef, Invocation, Wait};
+use crate::model::{Digest, EndpointSpec, FailureKind, HostPath, HostRef, Invocation, Problem, Wait};
 use std::io::{Read, Write};
 use std::time::Duration;
 
@@ -39,6 +39,34 @@ pub trait Runner: Send + Sync {
         expected: Option<&Digest>,
         wait: &Wait,
     ) -> Result<(), RunError>;
+
+    /// Finds a process that [`Runner::start`] started with this log and of which nobody noted the pid, because we were
+    /// killed before: the one whose standard output is this log. `None` if none runs.
+    fn find_started(&self, log: &HostPath, wait: &Wait) -> Result<Option<ProcessRef>, RunError> {
+        let (_, _) = (log, wait);
+        Err(RunError::Unsupported {
+            what: "find a process by its log".to_owned(),
+            host: self.host().clone(),
+        })
+    }
+
+    /// Makes a folder for its owner only (0700), with those above it. One that is there is left as it is.
+    fn make_folder(&self, path: &HostPath, wait: &Wait) -> Result<(), RunError> {
+        let _ = wait;
+        Err(RunError::Unsupported {
+            what: format!("make the folder `{path}`"),
+            host: self.host().clone(),
+        })
+    }
+
+    /// Returns the names in a folder, sorted; none if there is no such folder.
+    fn list(&self, path: &HostPath, wait: &Wait) -> Result<Vec<String>, RunError> {
+        let _ = wait;
+        Err(RunError::Unsupported {
+            what: format!("list the folder `{path}`"),
+            host: self.host().clone(),
+        })
+    }
 
     /// Tells whether a path exists, without opening it.
     fn exists(&self, path: &HostPath, wait: &Wait) -> Result<bool, RunError>;
@@ -165,4 +193,40 @@ pub enum RunError {
         /// Where.
         host: HostRef,
     },
+}
+
+impl RunError {
+    /// Returns the kind of failure that it is for a user.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::ProgramNotFound { .. } => FailureKind::NotFound,
+            Self::DeadlinePassed { .. } => FailureKind::Deadline,
+            Self::Cancelled { .. } => FailureKind::Interrupted,
+            Self::Changed { .. } | Self::Unsupported { .. } => FailureKind::Precondition,
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                FailureKind::Precondition
+            }
+            Self::Failed { .. } | Self::Io { .. } => FailureKind::Host,
+        }
+    }
+}
+
+impl From<RunError> for Problem {
+    /// Keeps the whole text: a problem has no causes of its own, so the system's reason is written behind.
+    fn from(error: RunError) -> Self {
+        let text = match &error {
+            RunError::Io { source, .. } => format!("{error}: {source}"),
+            _ => error.to_string(),
+        };
+        let problem = Self::new(error.kind(), text);
+        match &error {
+            RunError::ProgramNotFound { program, .. } => {
+                problem.hint(format!("Install `{program}`, or put it on the PATH."))
+            }
+            RunError::Changed { .. } => {
+                problem.hint("Plan again: `vmserial plan` shows the file as it is now.")
+            }
+            _ => problem,
+        }
+    }
 }

@@ -8,8 +8,9 @@ mod platform;
 mod platform;
 
 pub use platform::{
-    StopSignals, TerminalState, connect_unix, kill, kill_group, mode_and_owner, own_group, own_session,
-    private, set_mode_and_owner, signal_of, start_time, sync_folder, terminate,
+    StopSignals, TerminalState, connect_unix, kill, kill_group, make_private_folder, mode_and_owner,
+    new_file, own_group, own_session, private, process_with_output, set_mode_and_owner, signal_of,
+    start_time, sync_folder, terminate,
 };
 
 /// A signal that ends vmserial, in the words of POSIX.

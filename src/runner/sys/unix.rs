@@ -223,3 +223,60 @@ pub fn start_time(pid: u32) -> io::Result<Option<u64>> {
         .map(Some)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no start time in /proc/PID/stat"))
 }
+
+/// Makes a file for writing beside another, with the mode that new files have (0666 without the umask).
+///
+/// # Errors
+///
+/// The system's refusal.
+pub fn new_file(
+    builder: &mut tempfile::Builder<'_, '_>,
+    folder: &Path,
+) -> io::Result<tempfile::NamedTempFile> {
+    builder
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+}
+
+/// Makes a folder and those above it, for its owner only.
+///
+/// # Errors
+///
+/// The system's refusal.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// Finds the process whose standard output is this file: its pid and start time. The oldest one, should it have
+/// children that write there too. Needs `/proc`.
+///
+/// # Errors
+///
+/// The system's refusal to list processes; those that are not ours to look into are passed over.
+pub fn process_with_output(log: &Path) -> io::Result<Option<(u32, u64)>> {
+    let Ok(wanted) = std::fs::metadata(log) else {
+        return Ok(None);
+    };
+    let mut found: Option<(u32, u64)> = None;
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let Ok(output) = std::fs::metadata(format!("/proc/{pid}/fd/1")) else {
+            continue;
+        };
+        if (output.dev(), output.ino()) != (wanted.dev(), wanted.ino()) {
+            continue;
+        }
+        if let Ok(Some(start)) = start_time(pid)
+            && found.is_none_or(|(_, earliest)| start < earliest)
+        {
+            found = Some((pid, start));
+        }
+    }
+    Ok(found)
+}

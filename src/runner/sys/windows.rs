@@ -140,3 +140,33 @@ pub fn connect_unix(_path: &Path, _timeout: Duration) -> io::Result<Box<dyn Read
 pub fn start_time(_pid: u32) -> io::Result<Option<u64>> {
     Err(io::ErrorKind::Unsupported.into())
 }
+
+/// Makes a file for writing beside another.
+///
+/// # Errors
+///
+/// The system's refusal.
+pub fn new_file(
+    builder: &mut tempfile::Builder<'_, '_>,
+    folder: &Path,
+) -> io::Result<tempfile::NamedTempFile> {
+    builder.tempfile_in(folder)
+}
+
+/// Makes a folder and those above it; the profile folder's access list holds.
+///
+/// # Errors
+///
+/// The system's refusal.
+pub fn make_private_folder(path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)
+}
+
+/// Not known without opening every process.
+///
+/// # Errors
+///
+/// Always says so.
+pub fn process_with_output(_log: &Path) -> io::Result<Option<(u32, u64)>> {
+    Err(io::ErrorKind::Unsupported.into())
+}
