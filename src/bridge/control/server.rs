@@ -27,6 +27,9 @@ const CONNECTIONS: usize = 64;
 /// How long a sign of the stop is waited for after the `g`: as long as keys are held.
 const OBSERVE: Duration = Duration::from_millis(1600);
 
+/// How long connections may take to read the last events.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// Pause after a failed accept (no descriptors left): without one it would be tried again at once, for ever.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
@@ -81,6 +84,11 @@ impl ControlServer {
                 }
             }
         }
+        // Nobody new; those who are there still hear the last events, `stopped` among them.
+        drop(self.listener);
+        let ended = async { while connections.join_next().await.is_some() {} };
+        // A connection that does not read is closed without them.
+        let _ = tokio::time::timeout(LAST_WORDS, ended).await;
     }
 }
 
@@ -196,7 +204,10 @@ impl Connection {
                 }
             };
             tokio::select! {
+                // Events that came before the end are told before it.
+                biased;
                 event = event => return Ok(Woken::Event(event)),
+                () = self.bridge.ended() => return Ok(Woken::End),
                 count = channel.read_buf(&mut self.received) => {
                     if !matches!(count, Ok(1..)) {
                         return Ok(Woken::End);
