@@ -7,8 +7,12 @@ use crate::model::{Deadline, FailureKind, Problem};
 use serde_json::Value;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout_at;
+
+/// Pause between two tries to reach an owner that is just starting.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// A connection to a control socket.
 #[derive(Debug)]
@@ -55,6 +59,25 @@ impl ControlClient {
             next_id: 1,
             path: path.display().to_string(),
         })
+    }
+
+    /// Connects to an owner that may be just starting: it locks its port before it listens.
+    ///
+    /// # Errors
+    ///
+    /// Nobody listens until the deadline, or the system refuses.
+    pub async fn connect_until(path: &Path, deadline: Deadline) -> Result<Self, Problem> {
+        loop {
+            match Self::connect(path).await {
+                Err(problem)
+                    if problem.kind == FailureKind::NotFound
+                        && !deadline.passed(std::time::Instant::now()) =>
+                {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Asks, and returns the result of the reply. Events that come before it are dropped.

@@ -19,6 +19,9 @@ use tokio::time::{sleep_until, timeout};
 /// How long the owner may take for an answer. It answers at once; this is for a machine that is overloaded.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// How long an owner may take from its lock to its control socket.
+const STARTING: Duration = Duration::from_secs(2);
+
 /// One read of either side.
 const CHUNK: usize = 64 * 1024;
 
@@ -83,7 +86,7 @@ pub async fn run(
     notify: &mut dyn FnMut(&str),
 ) -> Result<End, Problem> {
     let deadline = Deadline::after(Instant::now(), ANSWER);
-    let client = ControlClient::connect(&spec.socket).await?;
+    let client = ControlClient::connect_until(&spec.socket, Deadline::after(Instant::now(), STARTING)).await?;
     let (watch, news) = Watch::begin(&spec.socket, deadline).await?;
     let attached = client
         .attach(spec.mode, spec.since, spec.take_over, deadline)
