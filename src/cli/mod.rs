@@ -3,6 +3,7 @@
 pub mod commands;
 pub mod context;
 pub mod error;
+pub mod port;
 pub mod quantity;
 pub mod ui;
 
@@ -47,6 +48,10 @@ pub struct GlobalArgs {
 enum Command {
     /// Join a VM's serial port to consoles, a debugger or other programs
     Bridge(Box<commands::bridge::BridgeArgs>),
+    /// Show a VM's console here and type to it
+    Console(commands::console::ConsoleArgs),
+    /// Break the kernel of a VM into its debugger
+    Break(commands::break_in::BreakArgs),
     /// Print shell completions
     Completions(commands::completions::CompletionsArgs),
 }
@@ -72,6 +77,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     match command {
         Command::Bridge(args) => commands::bridge::run(*args, context, ui),
+        Command::Console(args) => commands::console::run(&args, context, ui),
+        Command::Break(args) => commands::break_in::run(&args, context, ui),
         Command::Completions(args) => commands::completions::run(&args, context, ui),
     }
 }

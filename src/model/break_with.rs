@@ -155,7 +155,7 @@ fn qmp(text: &str, rest: &str, offset: usize) -> Result<BreakWith, EndpointError
     let mut id = None;
     for piece in pieces {
         match piece.text.split_once('=') {
-            Some(("id", value)) if value.is_empty() => {
+            Some(("id", "")) => {
                 return wrong(piece.offset + 3, "expected a chardev's ID after `id=`".to_owned());
             }
             Some(("id", _)) if id.is_some() => {

@@ -17,6 +17,7 @@ pub use port_key::PortKey;
 pub mod apply;
 pub mod execute;
 pub mod interrupt;
+pub mod join;
 pub mod journal;
 pub mod lock;
 pub mod planning;

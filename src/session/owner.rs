@@ -334,7 +334,7 @@ mod tests {
                 find_owner(state.path(), key).unwrap().as_ref(),
                 Some(first.record())
             );
-            let Claim::Theirs(owner) = claim(state.path(), &[key.clone()]).unwrap() else {
+            let Claim::Theirs(owner) = claim(state.path(), std::slice::from_ref(key)).unwrap() else {
                 panic!("two owners");
             };
             assert_eq!(&owner, first.record());

@@ -1,6 +1,11 @@
 //! Integration tests: one binary, so that linking is paid once. Each file registers its trials.
 
+mod control;
+mod kit;
+
 fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
-    libtest_mimic::run(&arguments, Vec::new()).exit_code()
+    let mut trials = Vec::new();
+    trials.extend(control::trials());
+    libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -1,4 +1,6 @@
 //! One file per command.
 
+pub mod break_in;
 pub mod bridge;
 pub mod completions;
+pub mod console;

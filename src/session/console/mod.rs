@@ -6,3 +6,4 @@ mod watch;
 
 pub use escape::{EscapeKey, EscapeKeyError};
 pub use run::{ConsoleSpec, End, InputKind, run};
+pub use watch::wait_for_target;

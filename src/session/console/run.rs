@@ -86,7 +86,8 @@ pub async fn run(
     notify: &mut dyn FnMut(&str),
 ) -> Result<End, Problem> {
     let deadline = Deadline::after(Instant::now(), ANSWER);
-    let client = ControlClient::connect_until(&spec.socket, Deadline::after(Instant::now(), STARTING)).await?;
+    let client =
+        ControlClient::connect_until(&spec.socket, Deadline::after(Instant::now(), STARTING)).await?;
     let (watch, news) = Watch::begin(&spec.socket, deadline).await?;
     let attached = client
         .attach(spec.mode, spec.since, spec.take_over, deadline)

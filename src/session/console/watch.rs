@@ -2,9 +2,14 @@
 
 use crate::bridge::TargetState;
 use crate::bridge::control::{Call, ControlClient};
-use crate::model::{Deadline, Problem};
+use crate::model::{Deadline, FailureKind, Problem};
 use serde_json::Value;
 use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::time::timeout_at;
+
+/// How long an owner may take for an answer, or to get from its lock to its control socket.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Something that a console's user should know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +34,7 @@ impl Watch {
     ///
     /// See [`ControlClient::ask`].
     pub async fn begin(socket: &Path, deadline: Deadline) -> Result<(Self, News), Problem> {
-        let mut client = ControlClient::connect(socket).await?;
+        let mut client = ControlClient::connect_until(socket, deadline).await?;
         client.ask(Call::Hello { events: true }, deadline).await?;
         let status = client.ask(Call::Status, deadline).await?;
         let (state, reason) = target(&status["target"], &status["target_reason"]);
@@ -60,6 +65,44 @@ impl Watch {
             }
         }
     }
+}
+
+/// Waits until the VM side of a port is there. For a thread that runs no async tasks.
+///
+/// # Errors
+///
+/// It did not come in time (deadline), or the owner cannot be asked.
+pub fn wait_for_target(socket: &Path, wait: Duration) -> Result<(), Problem> {
+    let failed = |error| Problem::new(FailureKind::Host, format!("cannot start a runtime: {error}"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed)?;
+    runtime.block_on(async {
+        let deadline = Deadline::after(Instant::now(), wait + ANSWER);
+        let until = Instant::now() + wait;
+        let (mut watch, News::Target(mut state, mut reason)) = Watch::begin(socket, deadline).await? else {
+            return Ok(());
+        };
+        while state != TargetState::Up {
+            match timeout_at(until.into(), watch.next()).await {
+                Ok(Some(News::Target(now, why))) => (state, reason) = (now, why),
+                Ok(Some(News::Stopped(why))) => reason = why,
+                Ok(None) => {
+                    return Err(Problem::new(
+                        FailureKind::ConnectionLost,
+                        format!("the port's owner ended: {reason}"),
+                    ));
+                }
+                Err(_) => {
+                    let problem =
+                        Problem::new(FailureKind::Deadline, format!("the target is away: {reason}"));
+                    return Err(problem.hint("Start the VM, or check where its port is."));
+                }
+            }
+        }
+        Ok(())
+    })
 }
 
 fn target(state: &Value, reason: &Value) -> (TargetState, String) {

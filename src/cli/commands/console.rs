@@ -1,0 +1,133 @@
+//! `vmserial console`.
+
+use crate::bridge::control::{Mode, Since};
+use crate::bridge::{BridgeSpec, Outcome};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::port::{PortArgs, PortPlace};
+use crate::cli::quantity::{parse_bytes, parse_duration};
+use crate::cli::ui::Ui;
+use crate::model::{FailureKind, Policy, Problem};
+use crate::runner::sys::{StopSignal, StopSignals};
+use crate::session::console::{self, ConsoleSpec, End, EscapeKey, InputKind};
+use crate::session::join::join_or_open;
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// History that is shown at attach: a screen and what led to it.
+const SHOWN_HISTORY: usize = 16 << 10;
+
+/// Shows a VM's console here and types to it; joins whoever has the port open already.
+///
+/// The target's reboots and absences are told and do not end it. Leave with `^]` and then `.`; `^] ?` lists the keys. Standard input may be a
+/// pipe: every byte is typed, and after its end what still comes is shown until the target was silent for --linger.
+///
+/// Example: echo uptime | vmserial console dev
+#[derive(Debug, clap::Args)]
+pub struct ConsoleArgs {
+    #[command(flatten)]
+    port: PortArgs,
+    /// Only read
+    #[arg(long)]
+    ro: bool,
+    /// Begin with the latest BYTES of history [default: 16KiB]
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "since")]
+    replay: Option<usize>,
+    /// Begin at this offset of the target's stream, counted from when its owner opened it
+    #[arg(long, value_name = "OFFSET")]
+    since: Option<u64>,
+    /// Detach everybody else who may write
+    #[arg(long)]
+    take_over: bool,
+    /// The key that leads vmserial's own keys in: ^X, or none
+    #[arg(long, value_name = "KEY", default_value = "^]")]
+    escape: EscapeKey,
+    /// After the end of a pipe: how long the target may be silent before the console ends
+    #[arg(long, value_name = "T", value_parser = parse_duration, default_value = "1s")]
+    linger: Duration,
+    /// Give up when the target did not come within T (exit 7)
+    #[arg(long, value_name = "T", value_parser = parse_duration)]
+    wait: Option<Duration>,
+}
+
+/// Runs a console until the user leaves or it ends.
+pub fn run(args: &ConsoleArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    let place = PortPlace::find(&args.port, context)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    // Caught before the port is opened: from here on nothing ends us without giving it back.
+    let mut signals = {
+        let _guard = runtime.enter();
+        StopSignals::catch()?
+    };
+    let port = join_or_open(&context.state, &place.keys, || {
+        let mut spec = BridgeSpec::new(place.target.clone(), Vec::new(), Policy::Console);
+        spec.break_means = place.break_means.clone();
+        spec.log.clone_from(&place.log);
+        Ok(spec)
+    })?;
+    if port.is_ours() {
+        ui.status(&format!("Opened {}.", place.shown));
+    } else {
+        ui.status(&format!(
+            "Joined {}, which is owned by pid {} (`{}`).",
+            place.shown, port.owner.pid, port.owner.command
+        ));
+    }
+    let terminal = std::io::stdin().is_terminal();
+    let spec = ConsoleSpec {
+        socket: port.owner.socket.clone(),
+        mode: if args.ro { Mode::Ro } else { Mode::Rw },
+        since: match (args.since, args.replay) {
+            (Some(offset), _) => Since::Offset(offset),
+            (None, replay) => Since::Last(replay.unwrap_or(SHOWN_HISTORY)),
+        },
+        take_over: args.take_over,
+        input: match (terminal, args.ro) {
+            (true, _) => InputKind::Terminal,
+            (false, false) => InputKind::Pipe,
+            (false, true) => InputKind::Nothing,
+        },
+        escape: args.escape,
+        linger: args.linger,
+        wait: args.wait,
+    };
+    let result = runtime.block_on(console::run(&spec, &mut signals, &mut |line| {
+        // A raw terminal does not begin a new line by itself.
+        if terminal {
+            ui.status(&format!("\r\n{line}\r"));
+        } else {
+            ui.status(line);
+        }
+    }));
+    // The thread that reads standard input waits for a key that never comes.
+    runtime.shutdown_background();
+    if terminal {
+        ui.status("");
+    }
+    let ended = port.close("its console ended");
+    finish(result?, ended)
+}
+
+fn finish(end: End, ended: Option<Outcome>) -> Result<ExitCode, Failure> {
+    match end {
+        End::Left | End::InputEnded | End::OutputClosed => Ok(ExitCode::SUCCESS),
+        End::Signal(StopSignal::Interrupt) => Ok(ExitCode::from(FailureKind::Interrupted.exit_code())),
+        End::Signal(StopSignal::Terminate | StopSignal::Hangup) => Ok(ExitCode::SUCCESS),
+        End::OwnerEnded(reason) => match ended {
+            Some(Outcome::Failed(problem)) => Err(problem.into()),
+            Some(Outcome::Ended | Outcome::Stopped | Outcome::NeverCame { .. }) => Err(Problem::new(
+                FailureKind::ConnectionLost,
+                format!("the port's bridge ended: {reason}"),
+            )
+            .into()),
+            None => Err(
+                Problem::new(FailureKind::ConnectionLost, format!("lost the console: {reason}"))
+                    .hint("Run the same command again: without an owner it opens the port itself.")
+                    .into(),
+            ),
+        },
+    }
+}

@@ -1,0 +1,100 @@
+//! `TARGET|ENDPOINT` on the command line: which port is meant, and how it is opened when nobody has it.
+
+use crate::bridge::{BreakMeans, TargetSource};
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::model::{
+    BreakWith, EndpointError, EndpointSpec, FailureKind, PortIndex, Problem, TargetName, TargetOrEndpoint,
+};
+use crate::runner::break_means::break_means;
+use crate::runner::local::Local;
+use crate::session::port_key::PortKey;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Which port.
+#[derive(Debug, Clone, clap::Args)]
+pub struct PortArgs {
+    /// A target of the profile, or where the VM's port is, with our role: connect:unix:/run/vm1.serial
+    #[arg(value_name = "TARGET|ENDPOINT")]
+    port: TargetOrEndpoint,
+    /// Which port of the target, from 1 [default: the one with the console]
+    #[arg(long = "port", value_name = "N")]
+    number: Option<PortIndex>,
+    /// How BREAK reaches the guest when nobody has the port open yet: telnet, qmp:PATH[,id=ID] or none
+    #[arg(long, value_name = "WAY")]
+    break_with: Option<BreakWith>,
+}
+
+/// A port, found.
+#[derive(Debug)]
+pub struct PortPlace {
+    /// As it is told to the user.
+    pub shown: String,
+    /// Its names among vmserial's processes.
+    pub keys: Vec<PortKey>,
+    /// Where it is.
+    pub target: TargetSource,
+    /// How BREAK reaches its guest.
+    pub break_means: BreakMeans,
+    /// Raw log of the profile.
+    pub log: Option<PathBuf>,
+}
+
+impl PortPlace {
+    /// Finds the port that the arguments mean.
+    ///
+    /// # Errors
+    ///
+    /// Usage: no endpoint of a VM, `--port` with an endpoint. Configuration and not found: the profile's.
+    pub fn find(args: &PortArgs, context: &Context) -> Result<Self, Failure> {
+        match &args.port {
+            TargetOrEndpoint::Endpoint(endpoint) => Self::of_endpoint(endpoint, args),
+            TargetOrEndpoint::Target(name) => Self::of_target(name, args, context),
+        }
+    }
+
+    fn of_target(name: &TargetName, _args: &PortArgs, _context: &Context) -> Result<Self, Failure> {
+        Err(Problem::new(
+            FailureKind::Precondition,
+            format!("`{name}` is a target's name, and profiles are not read here yet"),
+        )
+        .hint("Name the port by its endpoint: connect:unix:/run/vm1.serial.")
+        .into())
+    }
+
+    fn of_endpoint(endpoint: &EndpointSpec, args: &PortArgs) -> Result<Self, Failure> {
+        if args.number.is_some() {
+            return Err(Problem::new(
+                FailureKind::Usage,
+                "`--port` chooses a port of a target, and an endpoint is one port already",
+            )
+            .into());
+        }
+        let endpoint = here(endpoint).map_err(usage)?;
+        endpoint.check_as_target().map_err(usage)?;
+        let wanted = args.break_with.clone().unwrap_or(BreakWith::None);
+        Ok(Self {
+            shown: endpoint.to_string(),
+            keys: vec![PortKey::of_endpoint(&endpoint)],
+            break_means: break_means(&wanted, Arc::new(Local::new()))?,
+            target: TargetSource::Fixed(endpoint),
+            log: None,
+        })
+    }
+}
+
+/// Returns the endpoint with relative paths taken from the current folder and `~/` from the home folder.
+///
+/// # Errors
+///
+/// See [`EndpointSpec::resolved`].
+pub fn here(endpoint: &EndpointSpec) -> Result<EndpointSpec, EndpointError> {
+    let current = std::env::current_dir().unwrap_or_default();
+    let home = etcetera::home_dir().ok();
+    endpoint.resolved(&current, home.as_deref())
+}
+
+fn usage(error: EndpointError) -> Failure {
+    Failure::new(FailureKind::Usage, error)
+}
