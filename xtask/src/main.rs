@@ -1,5 +1,6 @@
 //! The project's own tasks: `cargo xtask demo`, `test`, `guest`, `bench`.
 
+mod bench;
 mod demo;
 mod guest;
 mod packages;
@@ -24,6 +25,8 @@ enum Task {
     Demo(demo::DemoArgs),
     /// Runs every check and test
     Test(suite::TestArgs),
+    /// Measures against the tools that vmserial replaces
+    Bench(bench::BenchArgs),
     /// Builds the test guest, or tells where it is
     Guest(guest::GuestArgs),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     match cli.task {
+        Task::Bench(args) => bench::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => suite::run(&args),
         Task::Guest(args) => guest::run(&args),
