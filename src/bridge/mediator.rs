@@ -80,9 +80,3 @@ pub trait Mediator: Send {
         false
     }
 }
-
-/// Makes the mediator of a debug policy; `None` where the policy is not served yet.
-pub fn for_policy(spec: &crate::bridge::BridgeSpec) -> Option<Box<dyn Mediator>> {
-    let _policy = spec.policy;
-    None
-}

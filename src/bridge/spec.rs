@@ -41,6 +41,8 @@ pub struct BridgeSpec {
     pub linger: Duration,
     /// A kernel that is stopped at the bridge's end stays stopped.
     pub leave_stopped: bool,
+    /// A kernel whose debugger went away without a word is freed at once instead of at the bridge's end.
+    pub free_when_debugger_dies: bool,
     /// How BREAK reaches the guest.
     pub break_means: BreakMeans,
     /// Which stream takes the `g`.
@@ -64,6 +66,7 @@ impl BridgeSpec {
             once: false,
             linger: DEFAULT_LINGER,
             leave_stopped: false,
+            free_when_debugger_dies: false,
             break_means: BreakMeans::None,
             break_port: BreakPort::Target,
         }

@@ -6,6 +6,7 @@ pub mod debug;
 pub mod events;
 pub mod front;
 pub mod owner;
+pub mod planted;
 pub mod port_key;
 pub mod serve;
 pub mod state;

@@ -1,13 +1,18 @@
-//! Starts a bridge as its port's owner: lock, control socket, bridge.
+//! Starts a bridge as its port's owner: lock, debug protocol, control socket, bridge.
 
-use crate::bridge::{self, Beside, BridgeSpec, RunningBridge, Signals};
-use crate::model::Problem;
+use crate::bridge::{
+    self, Beside, BreakMeans, BreakPort, BridgeSpec, GdbPolicy, GdbPolicySpec, RunningBridge, Signals,
+};
+use crate::model::{Policy, Problem};
+use crate::rsp::WhenGdbDies;
 use crate::session::owner::{Claim, claim};
+use crate::session::planted::PlantedFiles;
 use crate::session::port_key::PortKey;
 use std::path::Path;
 
 /// Claims a port under all its keys and starts its bridge with the control socket beside it. The port is given back when
-/// the bridge has ended.
+/// the bridge has ended. A `gdb` bridge without a mediator gets the one of kgdb, with what an earlier bridge on this port
+/// wrote down.
 ///
 /// # Errors
 ///
@@ -15,13 +20,16 @@ use std::path::Path;
 pub fn start_owned(
     state: &Path,
     keys: &[PortKey],
-    spec: BridgeSpec,
+    mut spec: BridgeSpec,
     signals: Signals,
 ) -> Result<RunningBridge, Problem> {
     let ownership = match claim(state, keys)? {
         Claim::Ours(ownership) => ownership,
         Claim::Theirs(owner) => return Err(owner.refusal()),
     };
+    if spec.policy == Policy::Gdb && spec.mediator.is_none() {
+        spec.mediator = Some(Box::new(gdb_policy(state, keys, &spec)?));
+    }
     let beside: Beside = Box::new(move |handle| {
         let server = ownership.listen()?;
         Ok(Box::pin(async move {
@@ -31,4 +39,25 @@ pub fn start_owned(
         }))
     });
     bridge::start(spec, signals, Some(beside))
+}
+
+fn gdb_policy(state: &Path, keys: &[PortKey], spec: &BridgeSpec) -> Result<GdbPolicy, Problem> {
+    let files = PlantedFiles::new(state, keys);
+    let mut policy = GdbPolicySpec::own_port();
+    policy.break_way = match (&spec.break_port, &spec.break_means) {
+        (BreakPort::Owner(owner), _) => Some(owner.way()),
+        (_, BreakMeans::None) => None,
+        (_, means) => Some(means.way()),
+    };
+    policy.leave_stopped = spec.leave_stopped;
+    if spec.free_when_debugger_dies {
+        policy.when_gdb_dies = WhenGdbDies::Free;
+    }
+    policy.planted = files.load()?;
+    policy.keep = Some(Box::new(move |planted| {
+        if let Err(error) = files.keep(planted) {
+            tracing::warn!(%error, "the planted breakpoints could not be written down");
+        }
+    }));
+    Ok(GdbPolicy::new(policy))
 }

@@ -66,7 +66,6 @@ pub(super) struct Options {
     pub take_over: bool,
     pub once: bool,
     pub linger: Duration,
-    pub leave_stopped: bool,
 }
 
 /// A bridge whose listeners are open.
@@ -133,7 +132,6 @@ impl Engine {
                 take_over: spec.take_over,
                 once: spec.once,
                 linger: spec.linger,
-                leave_stopped: spec.leave_stopped,
             },
             handle,
             commands,

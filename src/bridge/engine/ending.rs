@@ -89,7 +89,7 @@ impl Engine {
     pub(super) fn begin_end(&mut self, outcome: Outcome) {
         match &mut self.life {
             Life::Running | Life::Last { .. } => {
-                if matches!(self.flow, Flow::Mediated(_)) && !self.options.leave_stopped {
+                if matches!(self.flow, Flow::Mediated(_)) {
                     self.life = Life::Releasing {
                         until: self.now + RELEASE,
                         outcome,

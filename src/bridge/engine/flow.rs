@@ -99,7 +99,12 @@ impl Engine {
             }
             // The clients read it from there in the same round.
             Flow::Console { history } => history.push(bytes),
-            Flow::Mediated(_) => self.mediate(Input::FromTarget(bytes)),
+            Flow::Mediated(_) => {
+                if self.clients.is_empty() {
+                    self.counters.dropped_from_target += bytes.len() as u64;
+                }
+                self.mediate(Input::FromTarget(bytes));
+            }
         }
     }
 

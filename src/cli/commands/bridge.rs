@@ -104,9 +104,6 @@ fn specification(args: BridgeArgs) -> Result<BridgeSpec, Problem> {
     if let Some(endpoint) = args.break_port {
         spec.break_port = BreakPort::Endpoint(endpoint);
     }
-    if policy.is_debug() {
-        spec.mediator = crate::bridge::mediator::for_policy(&spec);
-    }
     Ok(spec)
 }
 
@@ -133,7 +130,9 @@ pub fn run_spec(
         .iter()
         .chain(&target)
         .any(|endpoint| endpoint.address == Address::Stdio);
-    if spec.policy.is_debug() && matches!(spec.break_means, BreakMeans::None) && !ui.is_json() {
+    let cannot_break =
+        matches!(spec.break_means, BreakMeans::None) && !matches!(spec.break_port, BreakPort::Owner(_));
+    if spec.policy == Policy::Gdb && cannot_break && !ui.is_json() {
         ui.warning(
             "there is no way to send BREAK (--break-with): a running kernel cannot be stopped from gdb",
         );
