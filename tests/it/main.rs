@@ -1,11 +1,14 @@
 //! Integration tests: one binary, so that linking is paid once. Each file registers its trials.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod console;
 mod control;
 mod kit;
 
 fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut trials = Vec::new();
+    trials.extend(console::trials());
     trials.extend(control::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

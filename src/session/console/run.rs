@@ -25,6 +25,9 @@ const STARTING: Duration = Duration::from_secs(2);
 /// One read of either side.
 const CHUNK: usize = 64 * 1024;
 
+/// How long the last event of an owner is waited for.
+const OWNER_LAST_WORDS: Duration = Duration::from_millis(300);
+
 /// How long what was read may take to be printed at the end.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -111,6 +114,7 @@ pub async fn run(
         spec,
         notify,
         watch: Some(watch),
+        last_words: None,
         owner_in,
         owner_out,
         stdin,
@@ -137,6 +141,8 @@ struct Console<'a> {
     spec: &'a ConsoleSpec,
     notify: &'a mut dyn FnMut(&str),
     watch: Option<Watch>,
+    /// What the owner said of its end.
+    last_words: Option<String>,
     owner_in: ReadHalf<NativeStream>,
     owner_out: WriteHalf<NativeStream>,
     stdin: ReadHalf<StdioStream>,
@@ -307,26 +313,25 @@ impl Console<'_> {
                 self.target = TargetState::Away;
                 self.tell_away(&reason);
             }
-            Some(News::Stopped(_)) => {}
+            Some(News::Stopped(reason)) => self.last_words = Some(reason),
             None => self.watch = None,
         }
     }
 
     /// Finds out why the owner let go of us: its last event says so, if it comes.
     async fn why_ended(&mut self) -> String {
-        let reason = async {
-            loop {
-                match next_news(&mut self.watch).await {
-                    Some(News::Stopped(reason)) => return Some(reason),
-                    Some(News::Target(..)) => {}
-                    None => return None,
-                }
+        let told = async {
+            while self.last_words.is_none() && self.watch.is_some() {
+                let news = next_news(&mut self.watch).await;
+                self.hear(news);
             }
         };
-        match timeout(Duration::from_millis(300), reason).await {
-            Ok(Some(reason)) => format!("its owner ended: {reason}"),
-            Ok(None) => "its owner ended".into(),
-            Err(_) => "its owner detached this console".into(),
+        // An owner that lives on has nothing to say.
+        let _ = timeout(OWNER_LAST_WORDS, told).await;
+        match (&self.last_words, &self.watch) {
+            (Some(reason), _) => format!("its owner ended: {reason}"),
+            (None, None) => "its owner ended".into(),
+            (None, Some(_)) => "its owner detached this console".into(),
         }
     }
 
