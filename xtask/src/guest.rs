@@ -209,6 +209,8 @@ fn stages(work: &Path, started: Instant) -> Result<()> {
     for name in ["Makefile", "kgdbtest.c"] {
         fs::copy(inputs().join("module").join(name), module.join(name))?;
     }
+    // Makes the linker script of modules, which `bzImage` alone does not.
+    logged(make().arg("modules_prepare"), &log, |_| {})?;
     logged(
         make().arg(format!("M={}", module.display())).arg("modules"),
         &log,
