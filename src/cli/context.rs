@@ -2,6 +2,7 @@
 
 use crate::cli::GlobalArgs;
 use crate::cli::error::Failure;
+use crate::config::Surroundings;
 use crate::model::FailureKind;
 use etcetera::BaseStrategy;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,20 @@ impl Context {
             profile: global.profile.clone(),
             state,
             verbose: global.verbose,
+        })
+    }
+
+    /// Returns what finding and reading a profile needs of the environment.
+    ///
+    /// # Errors
+    ///
+    /// There is no current folder.
+    pub fn surroundings(&self) -> Result<Surroundings, Failure> {
+        let strategy = etcetera::choose_base_strategy().ok();
+        Ok(Surroundings {
+            home: strategy.as_ref().map(|strategy| strategy.home_dir().to_owned()),
+            configuration: strategy.as_ref().map(BaseStrategy::config_dir),
+            current: std::env::current_dir()?,
         })
     }
 

@@ -52,6 +52,8 @@ enum Command {
     Console(commands::console::ConsoleArgs),
     /// Break the kernel of a VM into its debugger
     Break(commands::break_in::BreakArgs),
+    /// Make, check and explain profiles
+    Profile(commands::profile::ProfileArgs),
     /// Print shell completions
     Completions(commands::completions::CompletionsArgs),
 }
@@ -79,6 +81,7 @@ fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode
         Command::Bridge(args) => commands::bridge::run(*args, context, ui),
         Command::Console(args) => commands::console::run(&args, context, ui),
         Command::Break(args) => commands::break_in::run(&args, context, ui),
+        Command::Profile(args) => commands::profile::run(&args, context, ui),
         Command::Completions(args) => commands::completions::run(&args, context, ui),
     }
 }

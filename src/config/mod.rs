@@ -1,1 +1,9 @@
 //! Finds, reads, checks and merges profiles.
+
+pub mod check;
+pub mod load;
+pub mod merge;
+pub mod node;
+pub mod validate;
+
+pub use load::{LoadedProfile, Surroundings, find, load};

@@ -82,3 +82,13 @@ impl From<PortIndex> for u32 {
         port.0
     }
 }
+
+impl schemars::JsonSchema for PortIndex {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PortIndex".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "integer", "minimum": 1, "maximum": Self::MAX })
+    }
+}

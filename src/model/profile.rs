@@ -1,1 +1,215 @@
-//! The profile exactly as it is written in YAML, every key of the design.
+//! The profile exactly as it is written in YAML, every key of the design. Unknown keys are errors.
+
+mod guest;
+mod scalars;
+mod vm;
+
+pub use guest::{BootEntrySpec, ConsoleMode, GuestOs, GuestProfile, HostSysrq, Secret};
+pub use scalars::MemorySize;
+pub use vm::{VmDescription, VmProfile};
+
+use crate::model::BreakWith;
+use crate::model::endpoint::{ClientSpec, EndpointSpec};
+use crate::model::policy::Policy;
+use crate::model::port::PortIndex;
+use crate::model::target::{BreakIn, DebuggerKind, RestartPolicy, TargetName};
+use crate::model::vm::HypervisorKind;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The version of the profile format that this program reads.
+pub const PROFILE_VERSION: u32 = 1;
+
+/// A vmserial profile: hosts, targets, and cables between them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "vmserial profile")]
+pub struct Profile {
+    /// Format version: 1.
+    pub version: u32,
+    /// Hosts by name. A hypervisor's name needs no entry: it is this machine.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<String, HostProfile>,
+    /// Targets by name.
+    #[serde(default)]
+    pub targets: BTreeMap<TargetName, TargetProfile>,
+    /// Virtual cables between two VMs' ports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub joins: Vec<JoinProfile>,
+}
+
+/// A machine that runs VMs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HostProfile {
+    /// Which hypervisor it runs.
+    pub hypervisor: HypervisorKind,
+    /// `[user@]host[:port]`; absent: this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<String>,
+    /// Password for SSH, where no key does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// Run commands on the host with sudo.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sudo: bool,
+}
+
+/// A VM whose kernel is debugged or whose console is watched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetProfile {
+    /// A name of `hosts`, or a hypervisor's name for this machine.
+    pub host: String,
+    /// Name, UUID or path; or a description of a QEMU VM that vmserial starts.
+    pub vm: VmProfile,
+    /// How far to go when a change needs the VM powered off.
+    #[serde(default)]
+    pub restart: RestartPolicy,
+    /// Serial ports.
+    #[serde(default)]
+    pub ports: Vec<PortProfile>,
+    /// How the debugger reaches the kernel, if not through a serial port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<TransportProfile>,
+    /// What is changed inside the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest: Option<GuestProfile>,
+    /// The debugger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub debugger: Option<DebuggerProfile>,
+    /// Nested virtualization for the guest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nested: bool,
+    /// The host's own SysRq while a session lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_sysrq: Option<HostSysrq>,
+    /// Makes many targets of this one: `{{ n }}` in strings counts through it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<RangeProfile>,
+}
+
+/// The numbers that `{{ n }}` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RangeProfile {
+    /// First.
+    pub from: u32,
+    /// Last.
+    pub to: u32,
+}
+
+/// One serial port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PortProfile {
+    /// Port number from 1, as COM1 is 1.
+    pub port: PortIndex,
+    /// Flow policy.
+    #[serde(rename = "as")]
+    pub policy: Policy,
+    /// The VM's end, with the VM's role; absent: the driver's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach: Option<EndpointSpec>,
+    /// What the bridge serves, with our roles.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub serve: Vec<ClientSpec>,
+    /// Raw log of what the target sends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<PathBuf>,
+    /// Bytes kept for the next client while nobody is attached (`raw` only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<MemorySize>,
+    /// Bytes of history that a console gets at attach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replay: Option<MemorySize>,
+    /// How BREAK reaches the guest; absent: the driver's default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_with: Option<BreakWith>,
+    /// How our side reaches the VM's end on another host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
+    /// Opens the port to others instead of a tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<FirewallProfile>,
+}
+
+/// How a stream crosses the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Tunnel {
+    /// Through the host's SSH connection.
+    Ssh,
+}
+
+/// An open port on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FirewallProfile {
+    /// Source address range (`10.0.0.0/24`), or `any`, which must be written out.
+    pub allow_from: String,
+}
+
+/// A way to the kernel beside serial ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TransportProfile {
+    /// The hypervisor's own gdb stub.
+    Gdbstub(GdbStubProfile),
+}
+
+/// The hypervisor's own gdb stub.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GdbStubProfile {
+    /// TCP port.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// Stop at the first instruction and wait for the debugger.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stop_at_start: bool,
+    /// Hardware breakpoints only, invisible to the guest.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hide_breakpoints: bool,
+    /// Listen on all addresses instead of loopback.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_remote: bool,
+}
+
+/// The debugger and its symbols.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DebuggerProfile {
+    /// Which one.
+    pub kind: DebuggerKind,
+    /// Program; absent: by kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<String>,
+    /// Kernel image with symbols.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vmlinux: Option<PathBuf>,
+    /// Path in the debug information: path here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub source: BTreeMap<String, PathBuf>,
+    /// Folders with modules that have symbols.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<PathBuf>,
+    /// Ways of breaking in, tried in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub break_in: Vec<BreakIn>,
+}
+
+/// A virtual cable between two VMs' ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JoinProfile {
+    /// `TARGET/PORT`.
+    pub a: String,
+    /// `TARGET/PORT`.
+    pub b: String,
+    /// Flow policy.
+    #[serde(rename = "as")]
+    pub policy: Policy,
+}

@@ -63,6 +63,16 @@ impl fmt::Display for TargetName {
     }
 }
 
+impl schemars::JsonSchema for TargetName {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "TargetName".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "TargetName", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]*$" })
+    }
+}
+
 /// How far vmserial may go when a change needs the VM powered off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -61,6 +61,11 @@ impl HypervisorKind {
         Self::Proxmox,
     ];
 
+    /// Tells whether vmserial starts VMs of this hypervisor from a description in the profile.
+    pub fn starts_described_vms(self) -> bool {
+        self == Self::Qemu
+    }
+
     /// Returns the name used on the command line and in profiles.
     pub fn name(self) -> &'static str {
         match self {

@@ -4,3 +4,4 @@ pub mod break_in;
 pub mod bridge;
 pub mod completions;
 pub mod console;
+pub mod profile;

@@ -33,7 +33,7 @@ macro_rules! string_in_files {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "description": $description, "examples": [$($example),+] })
+                json_schema!({ "type": "string", "format": $name, "description": $description, "examples": [$($example),+] })
             }
         }
     };
