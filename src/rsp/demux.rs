@@ -162,7 +162,6 @@ fn fits(candidate: &[u8], grammar: Grammar) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::disallowed_methods, reason = "a test brings the clock")]
 
     use super::*;
     use Piece::{Ack, Nak, Packet, Text};

@@ -94,7 +94,8 @@ pub enum Output {
     ToGdb(Vec<u8>),
     /// Bytes for the consoles (shared port only).
     ToConsole(Vec<u8>),
-    /// Bytes of the target that nobody gets because no gdb is attached (own port only), to be counted.
+    /// Bytes of the target that nobody gets, to be counted: answers to our own packets, stops that nobody asked for and,
+    /// on a port of kgdb's own, all that comes while no gdb is attached.
     Dropped(usize),
     /// Send a BREAK; answered by [`Input::BreakSent`].
     SendBreak,

@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_line_counts_when_it_began_after_the_stop() {
         let mut watch = TextWatch::default();
-        let mut lines = |watch: &mut TextWatch, text: &str| {
+        let lines = |watch: &mut TextWatch, text: &str| {
             text.bytes()
                 .filter(|byte| watch.feed(*byte) == Some(Seen::Line))
                 .count()

@@ -133,6 +133,11 @@ impl Machine {
         self.kernel
     }
 
+    /// Tells whether a gdb is attached.
+    pub fn has_gdb(&self) -> bool {
+        self.gdb.is_some()
+    }
+
     /// Tells whether gdb is being answered in place of a kernel that is gone.
     pub fn kernel_is_gone(&self) -> bool {
         self.gdb.as_ref().is_some_and(|gdb| gdb.gone)
@@ -284,17 +289,17 @@ impl Machine {
         self.out.push(Output::Event(event));
     }
 
-    fn to_target(&mut self, bytes: &[u8]) {
+    fn send_target(&mut self, bytes: &[u8]) {
         self.out.push(Output::ToTarget(bytes.to_vec()));
     }
 
-    fn to_gdb(&mut self, bytes: &[u8]) {
+    fn send_gdb(&mut self, bytes: &[u8]) {
         self.out.push(Output::ToGdb(bytes.to_vec()));
     }
 
     /// Sends the `+` that is owed. The kernel runs with the one for the `OK` of `D`.
     fn acknowledge(&mut self) {
-        self.to_target(b"+");
+        self.send_target(b"+");
         if self.owed.take() == Some(Request::Detach) {
             self.kernel_runs();
         }

@@ -18,3 +18,6 @@ pub use interface::{BreakResult, Config, Event, Freed, Input, Output, PortKind, 
 pub use kernel::KernelState;
 pub use machine::Machine;
 pub use planted::Planted;
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,7 @@ impl Machine {
         errand.step = Step::Hold;
         self.errand = Some(errand);
         match self.kernel {
-            KernelState::Stopped => {
+            KernelState::Stopped if self.proven || self.is_shared() => {
                 if let Some(gdb) = &mut self.gdb {
                     gdb.trusting = true;
                 }
@@ -69,7 +69,7 @@ impl Machine {
 
     pub(super) fn send_ours(&mut self, data: &[u8]) {
         let packet = packet(data);
-        self.to_target(&packet);
+        self.send_target(&packet);
         self.echo = Some(Echo::of(&packet));
         self.ours = Some(Ours {
             packet,
@@ -87,7 +87,7 @@ impl Machine {
             ours.refused += 1;
             let packet = ours.packet.clone();
             let until = self.after(OURS);
-            self.to_target(&packet);
+            self.send_target(&packet);
             if let Some(errand) = &mut self.errand {
                 errand.until = until;
             }
@@ -235,6 +235,18 @@ impl Machine {
         }
     }
 
+    /// What was taken for a stop was none: from the start.
+    pub(super) fn was_no_stop(&mut self) {
+        let Some(errand) = self.errand.take_if(|errand| errand.step == Step::Settle) else {
+            return;
+        };
+        match errand.goal {
+            Goal::Attach => self.find_out(),
+            Goal::Free(by) => self.free(by),
+            Goal::NewKernel | Goal::Verify => {}
+        }
+    }
+
     fn settled(&mut self) {
         // Whatever is still owed was acknowledged packet by packet.
         self.owed = None;
@@ -302,6 +314,7 @@ impl Machine {
         let asked = self.errand.as_ref().is_some_and(|errand| errand.probes > 0);
         self.echo = None;
         if asked {
+            self.out.push(Output::Dropped(1));
             // The acknowledgement is for a probe that lay in the UART; gdb's packet is sent again after the answers.
             self.take_back();
             self.set_kernel(KernelState::Stopped);
@@ -313,7 +326,7 @@ impl Machine {
                 gdb.let_through = true;
                 gdb.held = None;
             }
-            self.to_gdb(b"+");
+            self.send_gdb(b"+");
         }
     }
 

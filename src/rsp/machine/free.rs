@@ -5,7 +5,6 @@ use super::{Machine, OURS, RELEASE};
 use crate::rsp::interface::{Event, Freed, Output, WhenGdbDies};
 use crate::rsp::kernel::KernelState;
 use crate::rsp::planted::Planted;
-use crate::rsp::request::Request;
 
 /// Hex digits of one register, and where the counter stands among all of them: register 16 of x86-64
 /// (arch/x86/include/asm/kgdb.h: 16 general registers, then `ip`).
@@ -52,11 +51,7 @@ impl Machine {
             self.ours = None;
             self.echo = None;
         }
-        if self
-            .request
-            .as_ref()
-            .is_some_and(|sent| !sent.acknowledged && sent.request != Request::Kill)
-        {
+        if self.request.as_ref().is_some_and(|sent| !sent.acknowledged) {
             self.suspect = true;
             self.set_kernel(KernelState::Unknown);
         }

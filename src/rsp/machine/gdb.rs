@@ -13,7 +13,7 @@ impl Machine {
             return;
         }
         if self.transparent {
-            self.to_target(bytes);
+            self.send_target(bytes);
             return;
         }
         let mut pieces = Vec::new();
@@ -35,7 +35,7 @@ impl Machine {
                 FromGdb::Packet(packet) => self.answer_for_the_dead(&packet, false),
                 FromGdb::Nak => {
                     let answer = gdb.answer.clone();
-                    self.to_gdb(&answer);
+                    self.send_gdb(&answer);
                 }
                 _ => {}
             }
@@ -45,7 +45,7 @@ impl Machine {
             FromGdb::Ack if self.owed.is_some() => self.gdb_acknowledges(),
             FromGdb::Nak if self.owed.is_some() => {
                 gdb.wants_repeat = true;
-                self.to_target(b"-");
+                self.send_target(b"-");
             }
             // gdb greets with a `+` for nothing; kgdb would ignore it, a shell would not.
             FromGdb::Ack | FromGdb::Nak => {}
@@ -53,7 +53,7 @@ impl Machine {
             FromGdb::Packet(packet) => self.gdb_packet(packet),
             FromGdb::Other(bytes) => {
                 if self.kernel == KernelState::Stopped && self.errand.is_none() {
-                    self.to_target(&bytes);
+                    self.send_target(&bytes);
                 }
             }
         }
@@ -85,6 +85,10 @@ impl Machine {
     }
 
     fn gdb_packet(&mut self, packet: Vec<u8>) {
+        if self.owed == Some(Request::Detach) {
+            // Whatever is not a repeat of the `OK` lets the kernel run; gdb starts anew with this packet.
+            self.acknowledge();
+        }
         let Some(gdb) = &mut self.gdb else { return };
         let open = gdb.let_through && self.errand.is_none() && !gdb.waits;
         if open && self.kernel == KernelState::Stopped {
@@ -102,12 +106,13 @@ impl Machine {
     pub(super) fn forward(&mut self, packet: Vec<u8>) {
         // A packet with a bad checksum passes: kgdb asks for it again.
         let request = data(&packet).map_or(Request::Other, Request::of);
-        match request {
-            Request::Continue => self.set_planted(super::Planted::resumed),
-            Request::Step => self.set_planted(|planted| planted.behind.clear()),
-            _ => {}
+        if request == Request::Continue {
+            // Written down before the kernel can run into one.
+            self.set_planted(super::Planted::resumed);
         }
         self.out.push(Output::ToTarget(packet.clone()));
+        // kgdb takes a packet in place of an acknowledgement: it says `-` and waits for the next packet.
+        self.owed = None;
         let now = self.now();
         let repeat = self
             .request
@@ -129,12 +134,6 @@ impl Machine {
         if request.resumes() {
             self.set_kernel(KernelState::Running);
             self.kdb_at_hand = false;
-        }
-        if request == Request::Kill {
-            self.set_planted(|planted| *planted = super::Planted::default());
-            if let Some(gdb) = &mut self.gdb {
-                gdb.let_through = false;
-            }
         }
     }
 

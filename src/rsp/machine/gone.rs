@@ -52,14 +52,14 @@ impl Machine {
 
     pub(super) fn answer_for_the_dead(&mut self, request: &[u8], acknowledged: bool) {
         if data(request).is_none() {
-            self.to_gdb(b"-");
+            self.send_gdb(b"-");
             return;
         }
         let reply = packet(answer(data(request).unwrap_or_default()));
         if !acknowledged {
-            self.to_gdb(b"+");
+            self.send_gdb(b"+");
         }
-        self.to_gdb(&reply);
+        self.send_gdb(&reply);
         if let Some(gdb) = &mut self.gdb {
             gdb.answer = reply;
         }
@@ -85,15 +85,14 @@ impl Machine {
 
     pub(super) fn doubt_due(&mut self) {
         let Some(doubt) = self.doubt.take() else { return };
-        if !doubt.kdb && self.gdb.as_ref().is_some_and(|gdb| gdb.waits) {
-            if self
-                .errand
-                .as_ref()
-                .is_none_or(|errand| errand.step == Step::Late)
-            {
-                self.errand = Some(Errand::new(Goal::NewKernel));
-                self.probe();
-            }
+        let waits = self.gdb.as_ref().is_some_and(|gdb| gdb.waits);
+        let idle = self
+            .errand
+            .as_ref()
+            .is_none_or(|errand| errand.step == Step::Late);
+        if !doubt.kdb && waits && idle {
+            self.errand = Some(Errand::new(Goal::NewKernel));
+            self.probe();
         }
     }
 

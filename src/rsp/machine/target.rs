@@ -11,7 +11,7 @@ use crate::rsp::request::Request;
 impl Machine {
     pub(super) fn target_bytes(&mut self, bytes: &[u8]) {
         if self.transparent {
-            self.to_reader(bytes);
+            self.show(bytes);
             return;
         }
         let mut rest = bytes;
@@ -19,10 +19,10 @@ impl Machine {
             // An echo acts at its last byte, wherever the chunk ends.
             let mut end = rest.len();
             let mut echoed = false;
-            if let Some(echo) = &mut self.echo {
-                if let Some(at) = rest.iter().position(|byte| echo.feed(*byte)) {
-                    (end, echoed) = (at + 1, true);
-                }
+            if let Some(echo) = &mut self.echo
+                && let Some(at) = rest.iter().position(|byte| echo.feed(*byte))
+            {
+                (end, echoed) = (at + 1, true);
             }
             let (mut now, later) = rest.split_at(end);
             rest = later;
@@ -66,18 +66,18 @@ impl Machine {
     }
 
     /// Hands bytes to whoever reads what is no protocol of ours.
-    fn to_reader(&mut self, bytes: &[u8]) {
+    fn show(&mut self, bytes: &[u8]) {
         if self.is_shared() && !self.transparent {
             self.out.push(Output::ToConsole(bytes.to_vec()));
         } else if self.gdb.as_ref().is_some_and(|gdb| !gdb.gone) {
-            self.to_gdb(bytes);
+            self.send_gdb(bytes);
         } else {
-            self.out.push(Output::Dropped(bytes.len()));
+            self.drop_bytes(bytes);
         }
     }
 
     fn on_text(&mut self, text: &[u8]) {
-        self.to_reader(text);
+        self.show(text);
         for &byte in text {
             if let Some(seen) = self.text.feed(byte) {
                 self.on_seen(seen, true);
@@ -111,12 +111,15 @@ impl Machine {
 
     /// A line that began after the stop has ended. kgdb is mute while it has the machine.
     fn on_line(&mut self, here: bool) {
-        if self.kernel != KernelState::Stopped || self.ours.is_some() {
+        if self.kernel != KernelState::Stopped {
             return;
         }
         if !self.proven {
             // Old messages were read (`dmesg`): a banner alone is no proof.
             self.set_kernel(KernelState::Unknown);
+            self.was_no_stop();
+        } else if self.ours.is_some() {
+            // An answer, or none, will tell.
         } else if here && self.is_shared() {
             self.kernel_gone("the console shows text although the kernel was stopped: the VM was reset");
         } else if self.errand.is_none() && self.request.is_none() && self.owed.is_none() {
@@ -188,7 +191,12 @@ impl Machine {
         }
         self.proven = self.kernel == KernelState::Stopped;
         match request {
-            Request::Kill => self.request = None,
+            Request::Kill => {
+                self.request = None;
+                self.set_planted(|planted| *planted = super::Planted::default());
+                self.kernel_runs();
+            }
+            Request::Step => self.set_planted(|planted| planted.behind.clear()),
             Request::ToKdb => {
                 self.request = None;
                 self.set_kernel(KernelState::Kdb);
@@ -200,8 +208,14 @@ impl Machine {
         }
         match self.errand.as_ref().map(|errand| errand.step) {
             Some(Step::LetGo) => self.let_go_was_heard(),
-            Some(Step::AwaitAck) => self.acknowledgement_told(),
-            _ if self.gdb.is_none() && self.suspect => self.dead_gdb_was_heard(),
+            Some(Step::AwaitAck) => {
+                self.drop_bytes(b"+");
+                self.acknowledgement_told();
+            }
+            _ if self.gdb.is_none() && self.suspect => {
+                self.drop_bytes(b"+");
+                self.dead_gdb_was_heard();
+            }
             _ => self.pass_to_gdb(b"+"),
         }
     }
@@ -226,14 +240,23 @@ impl Machine {
             return;
         }
         if self.request.as_ref().is_some_and(|sent| !sent.acknowledged) {
-            if self.kernel == KernelState::Running {
-                // kgdb did not understand the `c`, so it is still there.
-                self.set_kernel(KernelState::Stopped);
-                if let Some(gdb) = &mut self.gdb {
-                    gdb.waits = false;
-                }
+            // kgdb did not understand it, so it is there, and gdb sends it again.
+            self.request = None;
+            self.unacknowledged = None;
+            self.set_kernel(KernelState::Stopped);
+            self.proven = true;
+            if let Some(gdb) = &mut self.gdb {
+                gdb.waits = false;
+                gdb.trusting = false;
             }
             self.pass_to_gdb(b"-");
+            if self
+                .errand
+                .as_ref()
+                .is_some_and(|errand| errand.step == Step::AwaitAck)
+            {
+                self.acknowledgement_told();
+            }
         } else {
             self.stray(b"-");
         }
@@ -245,15 +268,19 @@ impl Machine {
         if self.is_shared() {
             self.on_text(byte);
         } else {
-            self.out.push(Output::Dropped(byte.len()));
+            self.drop_bytes(byte);
         }
+    }
+
+    fn drop_bytes(&mut self, bytes: &[u8]) {
+        self.out.push(Output::Dropped(bytes.len()));
     }
 
     fn pass_to_gdb(&mut self, bytes: &[u8]) {
         if self.gdb.as_ref().is_some_and(|gdb| !gdb.gone) {
-            self.to_gdb(bytes);
-        } else if !self.is_shared() {
-            self.out.push(Output::Dropped(bytes.len()));
+            self.send_gdb(bytes);
+        } else {
+            self.drop_bytes(bytes);
         }
     }
 
@@ -268,7 +295,7 @@ impl Machine {
                 .as_ref()
                 .is_some_and(|sent| !sent.acknowledged && sent.packet == packet);
         if is_echo {
-            self.to_reader(packet);
+            self.show(packet);
             return;
         }
         let stop = matches!(data.first(), Some(b'T' | b'S'));
@@ -279,7 +306,7 @@ impl Machine {
         let unacknowledged = self.request.as_ref().is_some_and(|sent| !sent.acknowledged);
         let talking = self.gdb.as_ref().is_some_and(|gdb| gdb.let_through && !gdb.gone);
         if unacknowledged || !talking {
-            self.swallow(data, stop);
+            self.swallow(packet, data, stop);
             return;
         }
         let waits = self.gdb.as_ref().is_some_and(|gdb| gdb.waits);
@@ -289,11 +316,13 @@ impl Machine {
         } else if self.owed.is_some() {
             if let Some(gdb) = self.gdb.as_mut().filter(|gdb| gdb.wants_repeat) {
                 gdb.wants_repeat = false;
-                self.to_gdb(packet);
+                self.send_gdb(packet);
+            } else {
+                // It was repeated because of noise; gdb's `+` for the first is on its way.
+                self.drop_bytes(packet);
             }
-            // Else it was repeated because of noise; gdb's `+` for the first is on its way.
         } else {
-            self.swallow(data, stop);
+            self.swallow(packet, data, stop);
         }
     }
 
@@ -307,7 +336,10 @@ impl Machine {
             self.doubt = None;
             if matches!(data.first(), Some(b'W')) {
                 // The kernel goes down (`kgdbreboot=0`) and does not wait for an acknowledgement.
-                self.to_gdb(packet);
+                if let Some(gdb) = &mut self.gdb {
+                    gdb.waits = false;
+                }
+                self.send_gdb(packet);
                 self.kernel_gone("the kernel said goodbye (`$W`)");
                 return;
             }
@@ -323,7 +355,7 @@ impl Machine {
         } else if !is_output && let Some(sent) = self.request.take() {
             self.owed = Some(self.answered(sent.request, data));
         }
-        self.to_gdb(packet);
+        self.send_gdb(packet);
         let held = self
             .gdb
             .as_mut()
@@ -360,7 +392,8 @@ impl Machine {
     }
 
     /// Takes a packet that is nobody's: acknowledged once, its meaning noted.
-    fn swallow(&mut self, data: &[u8], stop: bool) {
+    fn swallow(&mut self, packet: &[u8], data: &[u8], stop: bool) {
+        self.drop_bytes(packet);
         let answers = self.request.as_ref().is_some_and(|sent| sent.acknowledged);
         self.owed = Some(Request::Other);
         if answers && let Some(sent) = self.request.take() {
@@ -399,7 +432,8 @@ impl Machine {
             return;
         }
         let expected = self.ours.as_ref().is_some_and(|ours| ours.acknowledged);
-        self.to_target(b"+");
+        self.send_target(b"+");
+        self.drop_bytes(packet);
         let output = data.first() == Some(&b'O') && data != b"OK";
         if output {
             return;

@@ -1,0 +1,10 @@
+//! Tables for each rule of the machine, against a simulated kgdb; real captures replayed; properties.
+
+mod attach;
+mod death;
+mod gone;
+mod properties;
+mod replay;
+mod rig;
+mod session;
+mod sim;
