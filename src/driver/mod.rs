@@ -1,5 +1,6 @@
 //! A hypervisor in two halves: looking (effects, through a runner) and deciding (pure).
 
+pub mod qemu;
 pub mod registry;
 
 use crate::model::{

@@ -1,15 +1,17 @@
 //! Which driver serves which hypervisor: the only place that decides by its name.
 
 use crate::driver::Driver;
-use crate::model::{FailureKind, HypervisorKind, Problem};
+use crate::driver::qemu::Qemu;
+use crate::model::{FailureKind, HostPath, HypervisorKind, Problem};
 
-/// Returns the driver of a hypervisor.
+/// Returns the driver of a hypervisor. `run` is the folder for the files of running VMs, `<state>/run`.
 ///
 /// # Errors
 ///
 /// The hypervisor is not served yet, which is said by its name.
-pub fn driver(kind: HypervisorKind) -> Result<Box<dyn Driver>, Problem> {
+pub fn driver(kind: HypervisorKind, run: &HostPath) -> Result<Box<dyn Driver>, Problem> {
     match kind {
+        HypervisorKind::Qemu => Ok(Box::new(Qemu::new(run.clone()))),
         other => Err(Problem::new(FailureKind::Precondition, format!("the hypervisor `{other}` is not served yet"))
             .hint("This version serves qemu and vmware. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.")),
     }

@@ -2,11 +2,14 @@
 
 use crate::driver::Driver;
 use crate::driver::registry;
-use crate::model::{FailureKind, HostRef, HypervisorKind, Observed, Problem, TargetName, TargetSpec, Wait};
+use crate::model::{
+    FailureKind, HostPath, HostRef, HypervisorKind, Observed, Problem, TargetName, TargetSpec, Wait,
+};
 use crate::plan::{Plan, PlanContext, Stage, StageContent, TargetPlan};
 use crate::runner::Runner;
 use crate::runner::local::Local;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Gives a target's runner and driver: the real ones, or a test's.
 pub trait Hosts: Sync {
@@ -26,8 +29,19 @@ pub trait Hosts: Sync {
 }
 
 /// The hosts that this version reaches: this machine.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct RealHosts;
+#[derive(Debug, Clone)]
+pub struct RealHosts {
+    run: HostPath,
+}
+
+impl RealHosts {
+    /// Makes the hosts of a state folder, in which running VMs have their sockets.
+    pub fn new(state: &Path) -> Self {
+        Self {
+            run: HostPath::new(state.join("run").to_string_lossy()),
+        }
+    }
+}
 
 impl Hosts for RealHosts {
     fn runner(&self, host: &HostRef) -> Result<Box<dyn Runner>, Problem> {
@@ -42,7 +56,7 @@ impl Hosts for RealHosts {
     }
 
     fn driver(&self, kind: HypervisorKind) -> Result<Box<dyn Driver>, Problem> {
-        registry::driver(kind)
+        registry::driver(kind, &self.run)
     }
 }
 
