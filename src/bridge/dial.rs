@@ -100,6 +100,16 @@ pub trait BreakOwner: Send + Sync {
     fn break_in(&self, deadline: Deadline) -> Result<(), String>;
 }
 
+/// Knows who has another port of the VM *now*. Asked for each break-in: its owner comes and goes.
+pub trait BreakPortSource: Send + Sync {
+    /// Returns the port as it is to be used this time. Called on a blocking thread.
+    ///
+    /// # Errors
+    ///
+    /// The reason, as a fragment.
+    fn now(&self) -> Result<BreakPort, String>;
+}
+
 /// Which stream takes the `g` of a break-in.
 #[derive(Clone, Default)]
 pub enum BreakPort {
@@ -110,6 +120,8 @@ pub enum BreakPort {
     Endpoint(EndpointSpec),
     /// Another port of the VM that somebody else owns.
     Owner(Arc<dyn BreakOwner>),
+    /// Another port of the VM that somebody may own.
+    Asked(Arc<dyn BreakPortSource>),
 }
 
 impl fmt::Debug for BreakPort {
@@ -118,6 +130,7 @@ impl fmt::Debug for BreakPort {
             Self::Target => formatter.write_str("Target"),
             Self::Endpoint(endpoint) => formatter.debug_tuple("Endpoint").field(endpoint).finish(),
             Self::Owner(owner) => write!(formatter, "Owner({})", owner.way()),
+            Self::Asked(_) => formatter.write_str("Asked(..)"),
         }
     }
 }

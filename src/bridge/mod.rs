@@ -21,7 +21,7 @@ pub mod stdio;
 pub mod sys;
 
 pub use channel::{Channel, Facts};
-pub use dial::{BreakMeans, BreakOwner, BreakPort, Breaker, Dialer, TargetSource};
+pub use dial::{BreakMeans, BreakOwner, BreakPort, BreakPortSource, Breaker, Dialer, TargetSource};
 pub use engine::{Beside, Engine, Outcome, RunningBridge, Signals, StopSignal, start};
 pub use event::{Event, EventRecord, KernelState, SharedEvent, TargetState};
 pub use gdb_policy::{GdbPolicy, GdbPolicySpec, KeepPlanted};

@@ -9,7 +9,7 @@ use crate::model::{
 use crate::runner::break_means::break_means;
 use crate::runner::local::Local;
 use crate::session::port_key::PortKey;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Which port.
@@ -73,7 +73,7 @@ impl PortPlace {
         }
         let endpoint = here(endpoint).map_err(usage)?;
         endpoint.check_as_target().map_err(usage)?;
-        let wanted = args.break_with.clone().unwrap_or(BreakWith::None);
+        let wanted = break_here(args.break_with.as_ref().unwrap_or(&BreakWith::None)).map_err(usage)?;
         Ok(Self {
             shown: endpoint.to_string(),
             keys: vec![PortKey::of_endpoint(&endpoint)],
@@ -84,17 +84,26 @@ impl PortPlace {
     }
 }
 
-/// Returns the endpoint with relative paths taken from the current folder and `~/` from the home folder.
+/// Returns the endpoint with `~/` taken from the home folder. Other relative paths stay as they are: the system takes them
+/// from the current folder, and a short path fits where an absolute one would not.
 ///
 /// # Errors
 ///
 /// See [`EndpointSpec::resolved`].
 pub fn here(endpoint: &EndpointSpec) -> Result<EndpointSpec, EndpointError> {
-    let current = std::env::current_dir().unwrap_or_default();
-    let home = etcetera::home_dir().ok();
-    endpoint.resolved(&current, home.as_deref())
+    endpoint.resolved(Path::new(""), etcetera::home_dir().ok().as_deref())
 }
 
-fn usage(error: EndpointError) -> Failure {
-    Failure::new(FailureKind::Usage, error)
+/// Returns a way of sending BREAK with `~/` taken from the home folder.
+///
+/// # Errors
+///
+/// See [`BreakWith::resolved`].
+pub fn break_here(way: &BreakWith) -> Result<BreakWith, EndpointError> {
+    way.resolved(Path::new(""), etcetera::home_dir().ok().as_deref())
+}
+
+/// A wrong endpoint on the command line.
+pub fn usage(error: EndpointError) -> Problem {
+    Problem::new(FailureKind::Usage, error.to_string())
 }

@@ -1,6 +1,7 @@
 //! One session from start to clean end: plan and apply, journal, owner lock, bridge, debugger.
 
 pub mod banner;
+pub mod break_port;
 pub mod console;
 pub mod debug;
 pub mod events;

@@ -40,6 +40,12 @@ pub fn trials() -> Vec<Trial> {
         trial("who_watches_hears_the_end", who_watches_hears_the_end),
         trial("socat_is_a_client", socat_is_a_client),
         trial("a_break_in_tells_what_it_saw", a_break_in_tells_what_it_saw),
+        trial("the_g_goes_to_the_break_port", the_g_goes_to_the_break_port),
+        trial(
+            "a_break_port_that_is_owned_is_asked_for",
+            a_break_port_that_is_owned_is_asked_for,
+        ),
+        trial("a_held_qmp_socket_is_named", a_held_qmp_socket_is_named),
     ]
 }
 
@@ -352,5 +358,81 @@ fn a_break_in_tells_what_it_saw() {
     --- standard error
     error: the target is away: absent
     hint: Start the VM, or check where its port is.
+    ");
+}
+
+/// A VM whose kernel has kgdb on one port and its console on another.
+fn two_ports(sandbox: &Sandbox, console_break: &str) -> (Running, UnixStream, UnixListener) {
+    let console = UnixListener::bind(sandbox.path("console")).unwrap();
+    let listener = vm(sandbox);
+    let bridge = sandbox.bridge([
+        "connect:unix:vm",
+        "listen:unix:c",
+        "--as=console",
+        "--break-port=connect:unix:console",
+        console_break,
+    ]);
+    (bridge, accepted(&listener), console)
+}
+
+fn the_g_goes_to_the_break_port() {
+    let sandbox = Sandbox::new();
+    let (_bridge, mut vm, console) = two_ports(&sandbox, "--break-with=telnet");
+    let kernel = std::thread::spawn(move || {
+        let mut console = accepted(&console);
+        assert_eq!(read_until(&mut console, b"g"), b"\xff\xf3g");
+        vm.write_all(b"$T05thread:01;#07 KGDB: Entering KGDB").unwrap();
+        // It is given back by itself: somebody else may want it.
+        assert_eq!(console.read_to_end(&mut Vec::new()).unwrap(), 0);
+        vm
+    });
+    let ended = sandbox.run(["break", "connect:unix:vm"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    kernel.join().unwrap();
+}
+
+fn a_break_port_that_is_owned_is_asked_for() {
+    let sandbox = Sandbox::new();
+    let (_bridge, mut vm, console) = two_ports(&sandbox, "--break-with=none");
+    let mut owner = sandbox.bridge([
+        "connect:unix:console",
+        "listen:unix:d",
+        "--as=console",
+        "--break-with=telnet",
+    ]);
+    let mut console = accepted(&console);
+    let kernel = std::thread::spawn(move || {
+        // The owner's one connection carries it, so no second one is needed.
+        assert_eq!(read_until(&mut console, b"g"), b"\xff\xf3g");
+        vm.write_all(b"KGDB: Entering KGDB").unwrap();
+        (vm, console)
+    });
+    let ended = sandbox.run(["--json", "break", "connect:unix:vm"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let result: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(result["way"], format!("console of pid {}", owner.pid()));
+    assert_eq!(result["stopped_in"], "kgdb");
+    owner.wait_line("break by telnet: sent");
+    kernel.join().unwrap();
+}
+
+fn a_held_qmp_socket_is_named() {
+    let sandbox = Sandbox::new();
+    // It accepts, because its backlog does, and never greets, because another client has it.
+    let _held = UnixListener::bind(sandbox.path("qmp")).unwrap();
+    let listener = vm(&sandbox);
+    let _bridge = sandbox.bridge([
+        "connect:unix:vm",
+        "listen:unix:c",
+        "--as=console",
+        "--break-with=qmp:qmp",
+    ]);
+    let _vm = accepted(&listener);
+    let ended = sandbox.run(["break", "connect:unix:vm"]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 6
+    --- standard output
+    --- standard error
+    error: qmp:qmp: the QMP socket `qmp` accepts and does not greet: another client holds it
     ");
 }

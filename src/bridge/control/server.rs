@@ -297,7 +297,15 @@ async fn send_break(
     };
     let way = match sent {
         Ok(way) => way,
-        Err(reason) => return Ok(Err(failed(FailureKind::Host, reason))),
+        Err(reason) => {
+            // `none:` is the way that there is not: something for the user to mend, not a host's failure.
+            let kind = if reason.starts_with("none:") {
+                FailureKind::Precondition
+            } else {
+                FailureKind::Host
+            };
+            return Ok(Err(failed(kind, reason)));
+        }
     };
     if !parameters.observe {
         return Ok(Ok(json!({ "way": way })));

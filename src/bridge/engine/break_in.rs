@@ -20,6 +20,9 @@ use tokio::time::Instant;
 /// Each way of sending BREAK has this long; a QMP socket that another client holds accepts and never greets.
 const WAY_DEADLINE: Duration = Duration::from_millis(500);
 
+/// How long a way may be beyond its deadline before it is given up without its reason.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// Somebody else does the whole break-in: BREAK (500 ms at most), the pause, the `g`, and the way there and back.
 const OWNER_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -55,6 +58,18 @@ enum Act {
 struct Sent {
     way: String,
     result: Result<(Option<Channel>, Vec<u8>), String>,
+    /// An owner did the whole break-in: no `g` of ours.
+    whole: bool,
+}
+
+impl Sent {
+    fn failed(way: String, reason: String) -> Self {
+        Self {
+            way,
+            result: Err(reason),
+            whole: false,
+        }
+    }
 }
 
 /// The means of breaking in, and the break-in that is under way.
@@ -63,6 +78,8 @@ pub(super) struct BreakInState {
     port: BreakPort,
     act: Act,
     open_port: Option<(Channel, Instant)>,
+    /// The last BREAK was a whole break-in, by an owner.
+    whole: bool,
     /// Keys that came meanwhile from a handle; consoles are simply not read.
     pub held: Vec<u8>,
 }
@@ -74,6 +91,7 @@ impl BreakInState {
             port,
             act: Act::Idle,
             open_port: None,
+            whole: false,
             held: Vec::new(),
         }
     }
@@ -112,6 +130,15 @@ impl BreakInState {
 
 /// Opens the break port, then sends the BREAK; an owner does everything.
 async fn send_break(means: BreakMeans, port: BreakPort) -> Sent {
+    let port = match port {
+        BreakPort::Asked(source) => match tokio::task::spawn_blocking(move || source.now()).await {
+            Ok(Ok(port)) => port,
+            Ok(Err(reason)) => return Sent::failed(means.way(), reason),
+            Err(error) => return Sent::failed(means.way(), error.to_string()),
+        },
+        port => port,
+    };
+    let whole = matches!(port, BreakPort::Owner(_));
     let way = match &port {
         BreakPort::Owner(owner) => owner.way(),
         _ => means.way(),
@@ -119,6 +146,7 @@ async fn send_break(means: BreakMeans, port: BreakPort) -> Sent {
     let act = async {
         let channel = match port {
             BreakPort::Target => None,
+            BreakPort::Asked(_) => return Err("whoever knows the break port does not know it".into()),
             BreakPort::Endpoint(endpoint) => Some(
                 tokio::time::timeout(WAY_DEADLINE, open::dial(&endpoint))
                     .await
@@ -128,7 +156,7 @@ async fn send_break(means: BreakMeans, port: BreakPort) -> Sent {
             BreakPort::Owner(owner) => {
                 let deadline = Deadline::after(Instant::now().into_std(), OWNER_DEADLINE);
                 let asked = tokio::task::spawn_blocking(move || owner.break_in(deadline));
-                return match tokio::time::timeout(OWNER_DEADLINE, asked).await {
+                return match tokio::time::timeout(OWNER_DEADLINE + GRACE, asked).await {
                     Ok(Ok(Ok(()))) => Ok((None, Vec::new())),
                     Ok(Ok(Err(reason))) => Err(reason),
                     Ok(Err(error)) => Err(error.to_string()),
@@ -142,7 +170,8 @@ async fn send_break(means: BreakMeans, port: BreakPort) -> Sent {
             BreakMeans::Beside(breaker) => {
                 let deadline = Deadline::after(Instant::now().into_std(), WAY_DEADLINE);
                 let sent = tokio::task::spawn_blocking(move || breaker.send_break(deadline));
-                match tokio::time::timeout(WAY_DEADLINE, sent).await {
+                // The way knows the reason at its deadline; this is for one that hangs beyond it.
+                match tokio::time::timeout(WAY_DEADLINE + GRACE, sent).await {
                     Ok(Ok(Ok(()))) => Ok((channel, Vec::new())),
                     Ok(Ok(Err(reason))) => Err(reason),
                     Ok(Err(error)) => Err(error.to_string()),
@@ -152,7 +181,7 @@ async fn send_break(means: BreakMeans, port: BreakPort) -> Sent {
         }
     };
     let result = act.await;
-    Sent { way, result }
+    Sent { way, result, whole }
 }
 
 impl Engine {
@@ -187,7 +216,7 @@ impl Engine {
 
     /// The mediator wants the key out, into the break port or the target.
     pub(super) fn mediator_sysrq(&mut self, key: u8) {
-        if !matches!(self.break_in.port, BreakPort::Owner(_)) {
+        if !self.break_in.whole {
             self.send_key(key);
         }
     }
@@ -237,7 +266,8 @@ impl Engine {
     }
 
     fn break_sent(&mut self, sent: Sent, asked: Asked, context: &mut Context<'_>) {
-        let Sent { way, result } = sent;
+        let Sent { way, result, whole } = sent;
+        self.break_in.whole = whole;
         let (mut channel, in_stream) = match result {
             Ok(sent) => sent,
             Err(reason) => {
@@ -258,7 +288,6 @@ impl Engine {
             way: way.clone(),
             result: "sent".into(),
         });
-        let whole = matches!(self.break_in.port, BreakPort::Owner(_));
         match asked {
             Asked::Mediator => self.mediate(Input::BreakSent(Ok(&way))),
             Asked::BreakIn(answer) if !whole => {

@@ -6,11 +6,13 @@ use crate::bridge::{
 };
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
+use crate::cli::port::{break_here, here, usage};
 use crate::cli::quantity::{parse_bytes, parse_duration};
 use crate::cli::ui::Ui;
 use crate::model::{Address, BreakWith, ClientSpec, EndpointSpec, FailureKind, Policy, Problem, Role};
 use crate::runner::break_means::break_means;
 use crate::runner::local::Local;
+use crate::session::break_port::OwnedOrDialled;
 use crate::session::port_key::PortKey;
 use crate::session::serve::start_owned;
 use std::path::PathBuf;
@@ -73,11 +75,11 @@ pub struct BridgeArgs {
 
 /// Runs a bridge until it ends or is stopped.
 pub fn run(args: BridgeArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
-    let spec = specification(args)?;
+    let spec = specification(args, context)?;
     run_spec(spec, &[], context, ui)
 }
 
-fn specification(args: BridgeArgs) -> Result<BridgeSpec, Problem> {
+fn specification(args: BridgeArgs, context: &Context) -> Result<BridgeSpec, Problem> {
     let policy = choose_policy(args.policy, &args.clients)?;
     let stdio = std::iter::once(&args.target)
         .chain(args.clients.iter().map(|client| &client.endpoint))
@@ -90,7 +92,14 @@ fn specification(args: BridgeArgs) -> Result<BridgeSpec, Problem> {
         )
         .hint("Use `pty` or `listen:unix:/path` for the other end."));
     }
-    let mut spec = BridgeSpec::to(args.target, args.clients, policy);
+    let target = here(&args.target).map_err(usage)?;
+    target.check_as_target().map_err(usage)?;
+    let mut clients = args.clients;
+    for client in &mut clients {
+        client.endpoint = here(&client.endpoint).map_err(usage)?;
+        client.endpoint.check_as_client().map_err(usage)?;
+    }
+    let mut spec = BridgeSpec::to(target, clients, policy);
     spec.log = args.log;
     spec.hold_bytes = args.hold;
     spec.replay_bytes = args.replay;
@@ -100,9 +109,15 @@ fn specification(args: BridgeArgs) -> Result<BridgeSpec, Problem> {
     spec.once = args.once;
     spec.linger = args.linger;
     spec.leave_stopped = args.leave_stopped;
-    spec.break_means = break_means(&args.break_with, Arc::new(Local::new()))?;
+    spec.break_means = break_means(
+        &break_here(&args.break_with).map_err(usage)?,
+        Arc::new(Local::new()),
+    )?;
     if let Some(endpoint) = args.break_port {
-        spec.break_port = BreakPort::Endpoint(endpoint);
+        spec.break_port = BreakPort::Asked(Arc::new(OwnedOrDialled {
+            state: context.state.clone(),
+            endpoint: here(&endpoint).map_err(usage)?,
+        }));
     }
     Ok(spec)
 }
