@@ -25,6 +25,16 @@ pub enum EditError {
         /// Where again.
         second: usize,
     },
+    /// The file is not in UTF-8, so the bytes of a character beyond ASCII are not known.
+    #[error(
+        "the value of `{key}` has `{character}`, which is not ASCII, and the file does not say that it is UTF-8"
+    )]
+    Encoding {
+        /// Which key.
+        key: String,
+        /// The first such character.
+        character: char,
+    },
     /// The new value cannot be written.
     #[error(transparent)]
     Value(#[from] crate::render::quote::QuoteError),

@@ -60,16 +60,27 @@ pub fn shell_word(value: &str) -> Result<String, QuoteError> {
         .map_err(|_| refuse("a shell command", "NUL", value))
 }
 
-/// Writes a `.vmx` value with its quotes: `"` is `|22` and `|` is `|7C` (libvirt, `virVMXEscapeHex`).
+/// Writes a `.vmx` value with its quotes. `"`, `|` and control characters but tab are written `|XX`, their byte in
+/// hexadecimal (open-vm-tools `lib/dict/dictll.c`, libvirt `virVMXEscapeHex`).
 ///
 /// # Errors
 ///
-/// A value is one line: line breaks and NUL are refused.
+/// NUL is refused: VMware's values end there.
 pub fn vmx_value(value: &str) -> Result<String, QuoteError> {
-    if value.contains(['\n', '\r', '\0']) {
-        return Err(refuse("a .vmx value", "a line break or NUL", value));
+    if value.contains('\0') {
+        return Err(refuse("a .vmx value", "NUL", value));
     }
-    Ok(format!("\"{}\"", value.replace('|', "|7C").replace('"', "|22")))
+    let mut quoted = String::from("\"");
+    for character in value.chars() {
+        match character {
+            '"' | '|' | '\x01'..='\x08' | '\x0a'..='\x1f' | '\x7f' => {
+                quoted.push_str(&format!("|{:02X}", u32::from(character)));
+            }
+            _ => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    Ok(quoted)
 }
 
 /// Writes a value of a QEMU `-readconfig` file with its quotes. The format has no escapes and holds 1023 bytes
@@ -150,16 +161,22 @@ mod tests {
         }
 
         #[test]
-        fn a_vmx_value_cannot_break_out(value in "[^\n\r\0]{0,30}") {
+        fn a_vmx_value_cannot_break_out(value in "[^\0]{0,30}") {
             let written = vmx_value(&value).unwrap();
             let inner = written.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap();
-            prop_assert!(!inner.contains('"'));
-            prop_assert_eq!(inner.replace("|22", "\"").replace("|7C", "|"), value);
+            prop_assert!(!inner.contains(['"', '\n', '\r']));
+            let (first, escaped) = inner.split_once('|').map_or((inner, ""), |(first, rest)| (first, rest));
+            let mut plain = first.to_owned();
+            for part in escaped.split('|').filter(|part| !part.is_empty()) {
+                plain.push(char::from(u8::from_str_radix(&part[..2], 16).unwrap()));
+                plain.push_str(&part[2..]);
+            }
+            prop_assert_eq!(plain, value);
         }
     }
 
     #[test]
     fn line_breaks_are_refused() {
-        assert!(gdb_word("a\nb").is_err() && gdb_address("| sh").is_err() && vmx_value("a\r").is_err());
+        assert!(gdb_word("a\nb").is_err() && gdb_address("| sh").is_err() && vmx_value("\0").is_err());
     }
 }
