@@ -1,6 +1,8 @@
 //! Integration tests: one binary, so that linking is paid once. Each file registers its trials.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bridge_bytes;
+mod bridge_policies;
 mod console;
 mod control;
 mod kit;
@@ -9,6 +11,8 @@ fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut trials = Vec::new();
     trials.extend(console::trials());
+    trials.extend(bridge_bytes::trials());
+    trials.extend(bridge_policies::trials());
     trials.extend(control::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

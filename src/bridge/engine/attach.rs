@@ -237,6 +237,28 @@ impl Engine {
         }
     }
 
+    /// The VM's stream ended. What is on its way to it still goes out if the stream is not needed again and can be
+    /// half-closed.
+    pub(super) fn target_input_ended(&mut self) {
+        let once = self.options.once;
+        let half = matches!(self.flow, Flow::Raw { .. } | Flow::Console { .. })
+            && self.target.channel().is_some_and(|channel| {
+                let facts = channel.facts();
+                (facts.ends_bridge || (once && facts.half_close)) && !channel.peer_is_gone()
+            });
+        if !half {
+            self.target_went("ended".into());
+            return;
+        }
+        self.target.input_ended = true;
+        self.target.reason = "ended".into();
+        self.emit(Event::Target {
+            state: TargetState::Away,
+            reason: "ended".into(),
+        });
+        self.target_ended();
+    }
+
     /// The VM's stream ended or broke.
     pub(super) fn target_went(&mut self, reason: String) {
         let comes_back = !self.options.once && matches!(self.life, Life::Running);

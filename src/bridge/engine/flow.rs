@@ -31,7 +31,7 @@ impl Engine {
         let count = match channel.poll_read_some(context, scratch) {
             Poll::Pending => return false,
             Poll::Ready(Ok(0)) => {
-                self.target_went("ended".into());
+                self.target_input_ended();
                 return true;
             }
             Poll::Ready(Err(error)) => {
@@ -59,7 +59,7 @@ impl Engine {
     }
 
     fn may_read_target(&mut self) -> bool {
-        if matches!(self.life, Life::Draining { .. }) {
+        if self.target.input_ended || matches!(self.life, Life::Draining { .. }) {
             return false;
         }
         let stalled = match self.flow {

@@ -71,6 +71,8 @@ pub(super) struct TargetSide {
     pub connections: u64,
     /// The first dial has not been answered yet: the target is neither up nor away.
     pub undecided: bool,
+    /// Its stream's input ended, and the other direction may still be written (`--once`, standard streams).
+    pub input_ended: bool,
 }
 
 impl TargetSide {
@@ -91,6 +93,7 @@ impl TargetSide {
             reason: "not dialled yet".into(),
             connections: 0,
             undecided: true,
+            input_ended: false,
         };
         let TargetSource::Fixed(endpoint) = source else {
             return Ok(side);
@@ -229,6 +232,7 @@ impl TargetSide {
         self.connections += 1;
         self.pause = self.every;
         self.undecided = false;
+        self.input_ended = false;
     }
 }
 
