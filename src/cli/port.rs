@@ -3,12 +3,16 @@
 use crate::bridge::{BreakMeans, TargetSource};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
+use crate::config::{find, load};
 use crate::model::{
     BreakWith, EndpointError, EndpointSpec, FailureKind, PortIndex, Problem, TargetName, TargetOrEndpoint,
+    TargetSpec,
 };
 use crate::runner::break_means::break_means;
 use crate::runner::local::Local;
+use crate::session::planning::RealHosts;
 use crate::session::port_key::PortKey;
+use crate::session::target_port::target_port;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,13 +58,32 @@ impl PortPlace {
         }
     }
 
-    fn of_target(name: &TargetName, _args: &PortArgs, _context: &Context) -> Result<Self, Failure> {
-        Err(Problem::new(
-            FailureKind::Precondition,
-            format!("`{name}` is a target's name, and profiles are not read here yet"),
-        )
-        .hint("Name the port by its endpoint: connect:unix:/run/vm1.serial.")
-        .into())
+    fn of_target(name: &TargetName, args: &PortArgs, context: &Context) -> Result<Self, Failure> {
+        let surroundings = context.surroundings()?;
+        let profile = load(&find(context.profile.as_deref(), &surroundings)?, &surroundings)?;
+        let targets = profile.targets(&[name.to_string()])?;
+        let target = targets.first().ok_or_else(|| {
+            Problem::new(
+                FailureKind::NotFound,
+                format!("the profile has no target `{name}`"),
+            )
+        })?;
+        let port = match args.number {
+            Some(number) => target.port(number),
+            None => target.console_port().or_else(|| target.ports.first()),
+        };
+        let mut port = port.cloned().ok_or_else(|| no_port(target, args.number))?;
+        if let Some(way) = &args.break_with {
+            port.break_with = Some(break_here(way).map_err(usage)?);
+        }
+        let found = target_port(&RealHosts::new(&context.state), target, &port)?;
+        Ok(Self {
+            shown: format!("port {} of {name}", port.port),
+            keys: found.keys,
+            target: found.source,
+            break_means: found.break_means,
+            log: port.log,
+        })
     }
 
     fn of_endpoint(endpoint: &EndpointSpec, args: &PortArgs) -> Result<Self, Failure> {
@@ -81,6 +104,24 @@ impl PortPlace {
             target: TargetSource::Fixed(endpoint),
             log: None,
         })
+    }
+}
+
+fn no_port(target: &TargetSpec, number: Option<PortIndex>) -> Problem {
+    let has: Vec<String> = target
+        .ports
+        .iter()
+        .map(|port| format!("{} ({})", port.port, port.policy))
+        .collect();
+    let message = match number {
+        Some(number) => format!("the target `{}` has no port {number}", target.name),
+        None => format!("the target `{}` has no port", target.name),
+    };
+    let problem = Problem::new(FailureKind::NotFound, message);
+    if has.is_empty() {
+        problem.hint("Give it one under `ports:` in the profile.")
+    } else {
+        problem.hint(format!("It has: {}.", has.join(", ")))
     }
 }
 

@@ -4,7 +4,8 @@ pub mod qemu;
 pub mod registry;
 
 use crate::model::{
-    EndpointSpec, HypervisorKind, Observed, ObservedHost, PortIndex, Problem, TargetSpec, Wait,
+    BreakWith, EndpointSpec, HypervisorKind, Observed, ObservedHost, PortIndex, PortSpec, Problem,
+    TargetSpec, Wait,
 };
 use crate::plan::{PlanContext, Stage, Step};
 use crate::runner::Runner;
@@ -55,6 +56,12 @@ pub trait Driver: Send + Sync {
     fn host_steps(&self, wanted: &[TargetSpec], observed: &ObservedHost) -> Result<Vec<Step>, Problem> {
         let _ = (wanted, observed);
         Ok(Vec::new())
+    }
+
+    /// Returns how BREAK reaches the guest through a port whose profile does not say so; `None` if there is no way.
+    fn break_with(&self, wanted: &TargetSpec, port: &PortSpec) -> Option<BreakWith> {
+        let _ = (wanted, port);
+        None
     }
 
     /// Returns where a port's stream is *now*, with the VM's role. Asked before every dial.

@@ -155,6 +155,13 @@ impl Driver for Qemu {
         stages::stages(self, wanted, observed, context)
     }
 
+    fn break_with(&self, wanted: &TargetSpec, port: &PortSpec) -> Option<BreakWith> {
+        Some(BreakWith::Qmp {
+            path: self.qmp_socket(wanted)?.as_local().to_owned(),
+            id: chardev_candidates(port).into_iter().next()?,
+        })
+    }
+
     fn locate(
         &self,
         runner: &dyn Runner,

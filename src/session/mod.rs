@@ -12,6 +12,7 @@ pub mod port_key;
 pub mod serve;
 pub mod state;
 pub mod sys;
+pub mod target_port;
 
 pub use front::Front;
 pub use owner::{Claim, OwnerRecord, Ownership, claim, find_owner};

@@ -40,6 +40,14 @@ pub fn trials() -> Vec<Trial> {
             history_begins_where_it_is_wanted,
         ),
         trial("two_consoles_share_a_port", two_consoles_share_a_port),
+        trial(
+            "a_target_and_its_endpoint_are_one_port",
+            a_target_and_its_endpoint_are_one_port,
+        ),
+        trial(
+            "a_target_that_is_not_there_is_exit_4",
+            a_target_that_is_not_there_is_exit_4,
+        ),
         trial("signals_end_it", signals_end_it),
         trial(
             "a_terminal_has_an_escape_key_and_comes_back_as_it_was",
@@ -243,6 +251,58 @@ fn two_consoles_share_a_port() {
     // The one that opened the port takes it with it.
     assert_eq!(first.wait_end(), 0);
     assert_eq!(second.wait_end_with_input_open(), 13);
+}
+
+/// A profile with one target whose two ports are sockets of the sandbox.
+fn profile(sandbox: &Sandbox) {
+    let text = "version: 1\ntargets:\n  dev:\n    host: qemu\n    vm: dev\n    ports:\n      - {port: 1, as: console, attach: 'listen:unix:vm', break_with: telnet}\n      - {port: 2, as: gdb, attach: 'listen:unix:vm2'}\n";
+    std::fs::write(sandbox.path("vmserial.yaml"), text).unwrap();
+}
+
+fn a_target_and_its_endpoint_are_one_port() {
+    let sandbox = Sandbox::new();
+    profile(&sandbox);
+    let listener = UnixListener::bind(sandbox.path("vm")).unwrap();
+    let mut console = sandbox.start(["console", "dev"]);
+    let mut vm = accepted(&listener);
+    console.wait_line("Opened port 1 of dev");
+    vm.write_all(b"boot").unwrap();
+    console.wait_output(b"boot");
+    for port in ["dev", "connect:unix:vm"] {
+        let joined = sandbox.run(["console", port, "--linger=100ms"]);
+        assert_eq!(joined.stdout, "boot", "{joined:?}");
+        assert!(joined.stderr.contains("which is owned by pid"), "{joined:?}");
+    }
+    let second = sandbox.run(["bridge", "connect:unix:vm", "stdio"]);
+    assert_eq!(second.code, Some(5), "{second:?}");
+    // The way that the profile names.
+    let broken = std::thread::spawn(move || read_until(&mut vm, b"g"));
+    let ended = sandbox.run(["break", "dev"]);
+    assert_eq!(ended.code, Some(7), "{ended:?}");
+    assert_eq!(broken.join().unwrap(), b"\xff\xf3g");
+}
+
+fn a_target_that_is_not_there_is_exit_4() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.run(["console", "dev"]);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    profile(&sandbox);
+    let ended = sandbox.run(["console", "dve"]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 4
+    --- standard output
+    --- standard error
+    error: the profile `[SANDBOX]/vmserial.yaml` has no target `dve`
+    hint: Did you mean `dev`?
+    ");
+    let ended = sandbox.run(["console", "dev", "--port=3"]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 4
+    --- standard output
+    --- standard error
+    error: the target `dev` has no port 3
+    hint: It has: 1 (console), 2 (gdb).
+    ");
 }
 
 fn signals_end_it() {
