@@ -1,6 +1,6 @@
 //! Edits keyed files: reads the values of keys, sets and removes keys, leaves every other byte alone.
 
-use crate::model::{EditOperation, FileFormat};
+use crate::model::{EditOperation, FileFormat, HostPath};
 use crate::render::vmx;
 use std::collections::BTreeMap;
 
@@ -61,6 +61,15 @@ pub fn values(
     keys.iter()
         .map(|key| Ok(((*key).to_owned(), file.value(key)?)))
         .collect()
+}
+
+/// Returns the path that is there while somebody else holds the file in memory and will write it over; `None` where no
+/// such thing is known.
+pub fn lock_of(format: FileFormat, path: &HostPath) -> Option<HostPath> {
+    match format {
+        FileFormat::Vmx => Some(vmx::lock_of(path)),
+        FileFormat::Whole => None,
+    }
 }
 
 /// Returns the file's bytes after the operations; `None` if the file is gone then (a whole file that is removed).

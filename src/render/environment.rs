@@ -16,6 +16,18 @@ pub const TEMPLATES: &[(&str, &str)] = &[
         "qemu/readconfig.cfg",
         include_str!("../../templates/qemu/readconfig.cfg.j2"),
     ),
+    (
+        "vmware/gdbstub.vmx",
+        include_str!("../../templates/vmware/gdbstub.vmx.j2"),
+    ),
+    (
+        "vmware/nested.vmx",
+        include_str!("../../templates/vmware/nested.vmx.j2"),
+    ),
+    (
+        "vmware/serial.vmx",
+        include_str!("../../templates/vmware/serial.vmx.j2"),
+    ),
 ];
 
 /// A template could not be rendered: a value has no spelling in the target language, or a template is wrong.
@@ -53,6 +65,7 @@ fn environment() -> Environment<'static> {
     // By default the file's ending would choose HTML or JSON escaping for some templates and none for others.
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_syntax(syntax());
+    environment.add_filter("digits", |text: String| invalid(quote::digits(&text)));
     environment.add_filter("gdb", |text: String| invalid(quote::gdb_word(&text)));
     environment.add_filter("gdb_address", |text: String| invalid(quote::gdb_address(&text)));
     environment.add_filter("one_line", |text: String| invalid(quote::one_line(&text)));

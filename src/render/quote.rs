@@ -115,6 +115,18 @@ pub fn one_line(value: &str) -> Result<String, QuoteError> {
     Ok(value.to_owned())
 }
 
+/// Passes a number in decimal, the part of a name that counts.
+///
+/// # Errors
+///
+/// Anything but ASCII digits is refused.
+pub fn digits(value: &str) -> Result<String, QuoteError> {
+    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(refuse("a number", "anything but digits", value));
+    }
+    Ok(value.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -173,6 +185,12 @@ mod tests {
             }
             prop_assert_eq!(plain, value);
         }
+    }
+
+    #[test]
+    fn only_digits_are_a_number() {
+        assert_eq!(digits("12").unwrap(), "12");
+        assert!(digits("").is_err() && digits("1.present = ").is_err() && digits("-1").is_err());
     }
 
     #[test]

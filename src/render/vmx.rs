@@ -12,6 +12,7 @@
 mod line;
 mod text;
 
+use crate::model::{EditOperation, HostPath};
 use crate::render::edit::EditError;
 use crate::render::quote::vmx_value;
 use line::{Line, entry};
@@ -20,6 +21,37 @@ use line::{Line, entry};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmxFile {
     lines: Vec<Line>,
+}
+
+/// Turns the text of a rendered template into the operations that write it: each setting and each comment.
+///
+/// # Errors
+///
+/// The text is no `.vmx` text, which a test of the templates excludes.
+pub fn operations(text: &str) -> Result<Vec<EditOperation>, EditError> {
+    let file = VmxFile::parse(text.as_bytes())?;
+    let operation = |line: &Line| {
+        let (key, value) = match entry(&line.text) {
+            Some(entry) => (entry.key, text::decode(&line.text[entry.value], true)),
+            None => (line.text.trim_ascii(), String::new()),
+        };
+        EditOperation::Set {
+            key: String::from_utf8_lossy(key).into_owned(),
+            value,
+        }
+    };
+    Ok(file
+        .lines
+        .iter()
+        .filter(|line| !line.is_blank())
+        .map(operation)
+        .collect())
+}
+
+/// Returns what VMware makes beside a `.vmx` while the VM runs or is open in a tab: it has the file in memory then and
+/// writes it over.
+pub fn lock_of(path: &HostPath) -> HostPath {
+    HostPath::new(format!("{path}.lck"))
 }
 
 /// Keys whose presence means that the settings are elsewhere, encrypted (VMware Workstation, VM access control).
@@ -48,7 +80,7 @@ impl VmxFile {
             if line.text.contains(&0) {
                 return Err(malformed(index + 1, "it holds a NUL byte, so it is no .vmx file"));
             }
-            if line.is_blank_or_comment() {
+            if line.is_blank() || line.is_comment() {
                 continue;
             }
             let Some(entry) = entry(&line.text) else {

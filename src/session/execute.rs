@@ -118,6 +118,7 @@ fn run_edit(
     runner: &dyn Runner,
     wait: &Wait,
 ) -> Result<(), Problem> {
+    refuse_while_held(edit, runner, wait)?;
     let before = runner.read(&edit.path, wait).map_err(problem)?;
     if before.as_ref().map(FileSnapshot::digest) != edit.planned_on {
         return Err(problem(RunError::Changed {
@@ -158,6 +159,21 @@ fn run_edit(
     runner
         .replace(&edit.path, new.as_ref(), edit.planned_on.as_ref(), wait)
         .map_err(problem)
+}
+
+/// Refuses an edit of a file that somebody holds in memory: it would be written over without a word.
+fn refuse_while_held(edit: &FileEdit, runner: &dyn Runner, wait: &Wait) -> Result<(), Problem> {
+    let Some(lock) = edit::lock_of(edit.format, &edit.path) else {
+        return Ok(());
+    };
+    if !runner.exists(&lock, wait).map_err(problem)? {
+        return Ok(());
+    }
+    Err(Problem::new(
+        FailureKind::Precondition,
+        format!("`{}` is in use: `{lock}` is there", edit.path),
+    )
+    .hint("Power the VM off and close its tab: its program writes the file over at power-off. Then run this again."))
 }
 
 fn start(
@@ -291,6 +307,7 @@ fn undo_edit(
     let Some(kept) = &record.edit else {
         return Ok(format!("`{path}` was not touched yet."));
     };
+    refuse_while_held(edit, runner, wait)?;
     let original = kept
         .before
         .as_ref()

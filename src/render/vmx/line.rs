@@ -12,9 +12,12 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn is_blank_or_comment(&self) -> bool {
-        let trimmed = self.text.trim_ascii();
-        trimmed.is_empty() || trimmed.starts_with(b"#")
+    pub(super) fn is_blank(&self) -> bool {
+        self.text.trim_ascii().is_empty()
+    }
+
+    pub(super) fn is_comment(&self) -> bool {
+        self.text.trim_ascii().starts_with(b"#")
     }
 }
 

@@ -230,3 +230,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_template_becomes_operations_that_write_it() {
+    let text = "# mark\nserial1.present = \"TRUE\"\n\nserial1.fileName = \"a|7Cé\"\n";
+    let operations = operations(text).unwrap();
+    let set = |key: &str, value: &str| EditOperation::Set {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    };
+    assert_eq!(
+        operations,
+        [
+            set("# mark", ""),
+            set("serial1.present", "TRUE"),
+            set("serial1.fileName", "a|é")
+        ]
+    );
+    let file = b".encoding = \"UTF-8\"\r\n";
+    let written = apply(FileFormat::Vmx, Some(file), &operations).unwrap().unwrap();
+    let expected = format!(
+        ".encoding = \"UTF-8\"\r\n{}",
+        text.replace("\n\n", "\n").replace('\n', "\r\n")
+    );
+    assert_eq!(String::from_utf8(written).unwrap(), expected);
+}
