@@ -52,6 +52,8 @@ enum Command {
     Console(commands::console::ConsoleArgs),
     /// Break the kernel of a VM into its debugger
     Break(commands::break_in::BreakArgs),
+    /// Stop a VM's kernel in its debugger and start gdb on it
+    Debug(Box<commands::debug::DebugArgs>),
     /// Make, check and explain profiles
     Profile(commands::profile::ProfileArgs),
     /// Print shell completions
@@ -81,6 +83,7 @@ fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode
         Command::Bridge(args) => commands::bridge::run(*args, context, ui),
         Command::Console(args) => commands::console::run(&args, context, ui),
         Command::Break(args) => commands::break_in::run(&args, context, ui),
+        Command::Debug(args) => commands::debug::run(&args, context, ui),
         Command::Profile(args) => commands::profile::run(&args, context, ui),
         Command::Completions(args) => commands::completions::run(&args, context, ui),
     }

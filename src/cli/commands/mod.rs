@@ -4,4 +4,5 @@ pub mod break_in;
 pub mod bridge;
 pub mod completions;
 pub mod console;
+pub mod debug;
 pub mod profile;
