@@ -10,3 +10,5 @@ echo \n== one step, then on ==\n
 stepi
 info registers rip
 detach
+echo \n== the kernel runs on: its console answers ==\n
+shell printf 'uname -sr; cat /proc/uptime\r' | vmserial console demo --replay 0B --linger 700ms

@@ -4,6 +4,7 @@ use crate::guest;
 use crate::packages::{self, Install};
 use crate::process::{cargo, must, root, say};
 use anyhow::Result;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 /// Sets everything up and shows a breakpoint hit in a real kernel.
@@ -24,7 +25,14 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
     say("building vmserial");
     must(cargo().args(["build", "--quiet", "--package", "vmserial"]))?;
     let program = root().join("target/debug/vmserial");
+    // The demo's script asks the running session's console, so it must find the program and the profile.
+    let folder = program.parent().map(PathBuf::from).unwrap_or_default();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&path)))?;
     let mut command = Command::new(program);
+    command
+        .env("PATH", path)
+        .env("VMSERIAL_PROFILE", root().join("profiles/demo-qemu.yaml"));
     command
         .current_dir(root())
         .args(["debug", "profiles/demo-qemu.yaml", "--yes"]);
