@@ -205,14 +205,6 @@ impl Driver for Qemu {
             _ => Err(unknown()),
         }
     }
-
-    fn break_with(&self, wanted: &TargetSpec, port: PortIndex) -> Option<BreakWith> {
-        let path = self.qmp_socket(wanted)?.as_local().to_owned();
-        Some(BreakWith::Qmp {
-            path,
-            id: crate::render::qemu::chardev_id(port),
-        })
-    }
 }
 
 fn no_such_port(target: &TargetSpec, port: PortIndex) -> Problem {

@@ -1,90 +1,25 @@
 //! The bridges of a target's ports, started in this process.
 
-use crate::bridge::{
-    BreakMeans, BreakPort, BridgeHandle, BridgeSpec, Dialer, RunningBridge, Signals, TargetSource,
-};
+use crate::bridge::{BreakPort, BridgeHandle, BridgeSpec, RunningBridge, Signals};
 use crate::debugger::gdb::GdbAddress;
 use crate::model::{
-    Address, BreakWith, Cancel, ClientPrefix, ClientSpec, Deadline, EndpointSpec, FailureKind, Policy,
-    PortIndex, PortSpec, Problem, Role, TargetSpec, Wait,
+    Address, ClientPrefix, ClientSpec, EndpointSpec, FailureKind, Policy, PortSpec, Problem, Role, TargetSpec,
 };
-use crate::runner::break_means::break_means;
 use crate::session::planning::Hosts;
-use crate::session::port_key::PortKey;
 use crate::session::serve::start_owned;
+use crate::session::target_port::{TargetPort, target_port};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Asks the driver where a port is, before every dial.
-struct DriverDialer {
-    hosts: Arc<dyn Hosts + Send + Sync>,
-    target: TargetSpec,
-    port: PortIndex,
-}
-
-impl Dialer for DriverDialer {
-    fn locate(&self, deadline: Deadline) -> Result<EndpointSpec, String> {
-        locate(self.hosts.as_ref(), &self.target, self.port, deadline).map_err(|problem| problem.message)
-    }
-}
-
-/// Returns where a port's stream is now, with our role.
-///
-/// # Errors
-///
-/// The driver's words: the VM does not run, the port is not set up.
-pub fn locate(
-    hosts: &dyn Hosts,
-    target: &TargetSpec,
-    port: PortIndex,
-    deadline: Deadline,
-) -> Result<EndpointSpec, Problem> {
-    let driver = hosts.driver(target.hypervisor)?;
-    let runner = hosts.runner(&target.host)?;
-    let wait = Wait::new(
-        deadline,
-        Cancel::new(),
-        format!("the place of port {port} of `{}`", target.name),
-    );
-    Ok(driver.locate(runner.as_ref(), target, port, &wait)?.other_side())
-}
-
-/// Returns how BREAK reaches a port's guest: as the profile says, else the driver's own way.
-///
-/// # Errors
-///
-/// The way is not served yet.
-pub fn means_of_break(
-    hosts: &dyn Hosts,
-    target: &TargetSpec,
-    port: &PortSpec,
-) -> Result<BreakMeans, Problem> {
-    let wanted = match &port.break_with {
-        Some(wanted) => Some(wanted.clone()),
-        None => hosts.driver(target.hypervisor)?.break_with(target, port.port),
-    };
-    let runner: Arc<dyn crate::runner::Runner> = Arc::from(hosts.runner(&target.host)?);
-    break_means(&wanted.unwrap_or(BreakWith::None), runner)
-}
-
 /// Describes the bridge of one port as the profile wants it.
-///
-/// # Errors
-///
-/// See [`means_of_break`].
-pub fn specification(
-    hosts: &Arc<dyn Hosts + Send + Sync>,
+fn specification(
     target: &TargetSpec,
     port: &PortSpec,
+    place: &TargetPort,
     clients: Vec<ClientSpec>,
 ) -> Result<BridgeSpec, Problem> {
-    let dialer = DriverDialer {
-        hosts: Arc::clone(hosts),
-        target: target.clone(),
-        port: port.port,
-    };
-    let mut spec = BridgeSpec::new(TargetSource::Asked(Arc::new(dialer)), clients, port.policy);
-    spec.break_means = means_of_break(hosts.as_ref(), target, port)?;
+    let mut spec = BridgeSpec::new(place.source.clone(), clients, port.policy);
+    spec.break_means = place.break_means.clone();
     spec.hold_bytes = port.hold_bytes;
     spec.replay_bytes = port.replay_bytes;
     if let Some(log) = &port.log {
@@ -131,7 +66,7 @@ impl TargetBridges {
 /// The target has no port for gdb, its policy is not served yet, a port is owned by another vmserial, a listener's
 /// address is in use.
 pub fn start(
-    hosts: &Arc<dyn Hosts + Send + Sync>,
+    hosts: &dyn Hosts,
     target: &TargetSpec,
     state: &Path,
     leave_stopped: bool,
@@ -155,8 +90,9 @@ pub fn start(
     }
     let console = match target.console_port() {
         Some(console) => {
-            let spec = specification(hosts, target, console, console.serve.clone())?;
-            Some(owned(state, target, console, spec)?)
+            let place = target_port(hosts, target, console)?;
+            let spec = specification(target, console, &place, console.serve.clone())?;
+            Some(start_owned(state, &place.keys, spec, Signals::LeftAlone)?)
         }
         None => None,
     };
@@ -165,14 +101,15 @@ pub fn start(
     } else {
         port.serve.clone()
     };
-    let mut spec = specification(hosts, target, port, clients)?;
+    let place = target_port(hosts, target, port)?;
+    let mut spec = specification(target, port, &place, clients)?;
     spec.leave_stopped = leave_stopped;
     spec.free_when_debugger_dies = !leave_stopped;
     if let Some(console) = &console {
         spec.break_port = BreakPort::Owner(Arc::new(console.handle.clone()));
     }
     let clients = spec.clients.clone();
-    let started = owned(state, target, port, spec).and_then(|debug| {
+    let started = start_owned(state, &place.keys, spec, Signals::LeftAlone).and_then(|debug| {
         let address = address(&clients, &debug.listening).ok_or_else(|| {
             Problem::new(
                 FailureKind::Configuration,
@@ -196,17 +133,6 @@ pub fn start(
             Err(problem)
         }
     }
-}
-
-fn owned(
-    state: &Path,
-    target: &TargetSpec,
-    port: &PortSpec,
-    spec: BridgeSpec,
-) -> Result<RunningBridge, Problem> {
-    let mut keys = vec![PortKey::of_target(target, port.port)];
-    keys.extend(port.attach.as_ref().map(PortKey::of_endpoint));
-    start_owned(state, &keys, spec, Signals::LeftAlone)
 }
 
 /// gdb on a free TCP port of this machine.

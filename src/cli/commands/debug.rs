@@ -15,7 +15,6 @@ use crate::session::interrupt::Interrupt;
 use crate::session::planning::{Hosts, RealHosts};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A VM that was running has had its boot; one that we started may still be at it.
@@ -78,7 +77,7 @@ fn restart_level(text: &str) -> Result<RestartPolicy, String> {
 pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let target = choose(args, context)?;
     let debugger = debugger(&target)?;
-    let hosts: Arc<dyn Hosts + Send + Sync> = Arc::new(RealHosts::new(&context.state));
+    let hosts = RealHosts::new(&context.state);
     let interrupt = Interrupt::catch()?;
     let events = SessionEvents::catch_signals()?;
     let options = ApplyOptions {
@@ -93,7 +92,7 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         host_folder: host_folder(None),
         interrupt,
     };
-    let applied = plan_and_apply(hosts.as_ref(), std::slice::from_ref(&target), &options, ui)?;
+    let applied = plan_and_apply(&hosts, std::slice::from_ref(&target), &options, ui)?;
     if args.plan {
         return Ok(ExitCode::SUCCESS);
     }
@@ -102,9 +101,7 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
     // What this session started, it ends, unless it is to be kept.
     let keep = target.start.as_ref().is_none_or(|start| start.keep);
     let ended = match (&applied.journal, keep) {
-        (Some(journal), false) => {
-            crate::session::lifetime::end_started(journal, hosts.as_ref(), &options, ui)
-        }
+        (Some(journal), false) => crate::session::lifetime::end_started(journal, &hosts, &options, ui),
         _ => Ok(()),
     };
     result?;
@@ -121,7 +118,7 @@ fn session(
     debugger: &DebuggerSpec,
     args: &DebugArgs,
     started: bool,
-    hosts: &Arc<dyn Hosts + Send + Sync>,
+    hosts: &dyn Hosts,
     context: &Context,
     events: &SessionEvents,
     ui: &mut Ui,
