@@ -23,6 +23,10 @@ use std::time::{Duration, Instant};
 /// A packet of ours that is not acknowledged within this time is not read by kgdb, which needs milliseconds (seen).
 const OURS: Duration = Duration::from_millis(500);
 
+/// After this silence kgdb is asked whether it is still there before a packet of gdb's goes out: on a port of its own
+/// nothing tells of a reset, and gdb's packets must not reach the new boot.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// The oldest packet of gdb's may lack its acknowledgement for this long; then the kernel is gone.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
@@ -36,6 +40,7 @@ pub struct Machine {
     now: Option<Instant>,
     out: Vec<Output>,
     target_up: bool,
+    first_up: bool,
     paused: bool,
     kernel: KernelState,
     /// The stop is more than a text: kgdb has said something.
@@ -44,6 +49,8 @@ pub struct Machine {
     kdb_at_hand: bool,
     /// A gdb left while one of its packets had no acknowledgement: the kernel may be stopped.
     suspect: bool,
+    /// The kernel stopped for our gdb or by our break-in: it is ours to free.
+    answerable: bool,
     planted: Planted,
     scanner: TargetScanner,
     gdb_scanner: GdbScanner,
@@ -52,6 +59,8 @@ pub struct Machine {
     gdb: Option<Gdb>,
     /// The newest packet of a gdb's that went to the target and has no final reply. It outlives its gdb.
     request: Option<Sent>,
+    /// When kgdb last said something while it had the machine.
+    heard: Option<Instant>,
     /// Since when gdb's packets have no acknowledgement.
     unacknowledged: Option<Instant>,
     /// A packet of the target's has no `+` yet: what it answers ([`Request::Other`] if nothing that matters).
@@ -87,17 +96,20 @@ impl Machine {
             now: None,
             out: Vec::new(),
             target_up: false,
+            first_up: true,
             paused: false,
             kernel: KernelState::Unknown,
             proven: false,
             kdb_at_hand: false,
             suspect: false,
+            answerable: false,
             scanner: TargetScanner::default(),
             gdb_scanner: GdbScanner::default(),
             text: TextWatch::default(),
             console: TextWatch::default(),
             gdb: None,
             request: None,
+            heard: None,
             unacknowledged: None,
             owed: None,
             ours: None,
@@ -118,6 +130,10 @@ impl Machine {
         self.fire();
         if !self.ended {
             self.take(input);
+        }
+        let stopped = self.kernel == KernelState::Stopped && self.answerable;
+        if !self.first_up && self.errand.as_ref().is_none_or(|errand| !errand.is_free()) {
+            self.set_planted(|planted| planted.stopped = stopped);
         }
         self.tell_consoles();
         join(std::mem::take(&mut self.out), output);
@@ -153,6 +169,10 @@ impl Machine {
             Input::TargetUp => {
                 self.target_up = true;
                 self.forget_stream();
+                if std::mem::take(&mut self.first_up) && !self.planted.is_empty() && !self.planted.left {
+                    // An earlier process was killed: what it had written down is undone.
+                    self.free(state::FreeFor::Death);
+                }
             }
             Input::TargetGone { reason } => {
                 if std::mem::take(&mut self.target_up) {
@@ -166,6 +186,7 @@ impl Machine {
                 if self.unacknowledged.is_some() {
                     self.unacknowledged = Some(self.now());
                 }
+                self.patience_while_verifying();
             }
             Input::TargetBytes(bytes) => self.target_bytes(bytes),
             Input::ConsoleText(text) => self.console_text(text),

@@ -13,12 +13,23 @@ pub struct Planted {
     /// one byte behind one of them: x86 reports a trap behind its `int3`, and gdb, which moves the program counter back on
     /// such a stop, may be dead. After a single step a counter at an address + 1 is rightful, so `s` empties this.
     pub behind: BTreeSet<u64>,
+    /// The kernel stands still for a gdb, or because of a break-in of ours.
+    #[serde(default)]
+    pub stopped: bool,
+    /// All this was left on purpose (`--leave-stopped`): the next start does not undo it by itself.
+    #[serde(default)]
+    pub left: bool,
 }
 
 impl Planted {
     /// Tells whether there is nothing to undo.
     pub fn is_empty(&self) -> bool {
-        self.breakpoints.is_empty() && self.behind.is_empty()
+        !self.has_breakpoints() && !self.stopped
+    }
+
+    /// Tells whether a running kernel may still run into a breakpoint, or has.
+    pub fn has_breakpoints(&self) -> bool {
+        !self.breakpoints.is_empty() || !self.behind.is_empty()
     }
 
     /// Returns where a kernel that stopped at `program_counter` must go on, if it stands behind a breakpoint.
@@ -43,7 +54,7 @@ mod tests {
     fn only_a_counter_one_behind_a_breakpoint_is_put_back() {
         let mut planted = Planted {
             breakpoints: [0xffff_ffff_8103_a38d].into(),
-            behind: BTreeSet::new(),
+            ..Planted::default()
         };
         assert_eq!(planted.put_back(0xffff_ffff_8103_a38e), None);
         planted.resumed();
@@ -60,6 +71,8 @@ mod tests {
         let planted = Planted {
             breakpoints: [1, 0xffff_ffff_8103_a38d].into(),
             behind: [7].into(),
+            stopped: true,
+            left: false,
         };
         let text = serde_json::to_string(&planted).unwrap();
         assert_eq!(serde_json::from_str::<Planted>(&text).unwrap(), planted);

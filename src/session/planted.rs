@@ -50,6 +50,8 @@ impl PlantedFiles {
             })?;
             planted.breakpoints.extend(found.breakpoints);
             planted.behind.extend(found.behind);
+            planted.stopped |= found.stopped;
+            planted.left |= found.left;
         }
         Ok(planted)
     }
@@ -92,6 +94,8 @@ mod tests {
         let planted = Planted {
             breakpoints: [1, 2].into(),
             behind: [1].into(),
+            stopped: true,
+            left: false,
         };
         both.keep(&planted).unwrap();
         for key in &keys {

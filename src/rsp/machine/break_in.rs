@@ -111,6 +111,7 @@ impl Machine {
     /// The kernel stopped: a `g` that has not gone out stays here.
     pub(super) fn end_break_in(&mut self, result: BreakResult) {
         if self.break_in.take().is_some() {
+            self.answerable |= result == BreakResult::Stopped;
             self.broke_in(result);
             self.out.push(Output::BreakInDone);
         }

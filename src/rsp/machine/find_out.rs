@@ -59,12 +59,31 @@ impl Machine {
         self.send_ours(b"?");
     }
 
-    pub(super) fn verify(&mut self) {
+    /// Asks kgdb for something harmless: is it still there?
+    pub(super) fn verify(&mut self, patience: Duration) {
         let mut errand = Errand::new(Goal::Verify);
         errand.step = Step::Verify;
-        errand.until = self.after(OURS);
+        errand.until = self.after(patience).filter(|_| !self.paused);
         self.errand = Some(errand);
         self.send_ours(b"qC");
+    }
+
+    /// A paused VM answers nothing; one that goes on has its time anew.
+    pub(super) fn patience_while_verifying(&mut self) {
+        let until = self.after(super::UNACKNOWLEDGED).filter(|_| !self.paused);
+        if let Some(errand) = self.errand.as_mut().filter(|errand| errand.step == Step::Verify) {
+            errand.until = until;
+        }
+    }
+
+    /// There is a sign that kgdb is gone: it has the time of an answer.
+    pub(super) fn hurry_verifying(&mut self) {
+        let soon = self.after(OURS);
+        if let Some(errand) = self.errand.as_mut().filter(|errand| errand.step == Step::Verify) {
+            errand.until = errand
+                .until
+                .map_or(soon, |until| soon.map(|soon| soon.min(until)));
+        }
     }
 
     pub(super) fn send_ours(&mut self, data: &[u8]) {
@@ -202,7 +221,7 @@ impl Machine {
             // Nobody there: old messages, or a kernel that hears nothing.
             Step::Probe if errand.goal == Goal::NewKernel => self.errand_done(),
             Step::Probe => {
-                let free_idle = matches!(errand.goal, Goal::Free(_)) && self.planted.is_empty();
+                let free_idle = errand.is_free() && !self.planted.has_breakpoints();
                 if errand.broke || !can_break || free_idle {
                     self.no_proof();
                 } else {
@@ -228,7 +247,7 @@ impl Machine {
             }
             Step::Verify => {
                 self.errand = None;
-                self.kernel_gone("the console shows text and kgdb no longer answers: the VM was reset");
+                self.kernel_gone("kgdb no longer answers: the VM was reset");
             }
             Step::AwaitAck => self.acknowledgement_missing(),
             _ => self.errand_failed("kgdb did not answer"),
@@ -260,7 +279,7 @@ impl Machine {
             Goal::Attach => self.let_go(),
             Goal::NewKernel | Goal::Verify => self.errand_done(),
             Goal::Free(by) => {
-                if self.planted.is_empty() {
+                if !self.planted.has_breakpoints() {
                     self.left_alone(by);
                 } else {
                     self.errand_failed("no sign of a stopped kernel, and it has breakpoints planted");
@@ -326,6 +345,7 @@ impl Machine {
                 gdb.let_through = true;
                 gdb.held = None;
             }
+            self.answerable = true;
             self.send_gdb(b"+");
         }
     }
@@ -337,7 +357,10 @@ impl Machine {
         self.echo = None;
         let Some(gdb) = &mut self.gdb else { return };
         gdb.let_through = true;
-        if let Some(held) = gdb.held.take() {
+        let held = gdb.held.take();
+        self.answerable = true;
+        self.set_planted(|planted| planted.left = false);
+        if let Some(held) = held {
             self.forward(held);
         }
     }

@@ -19,7 +19,7 @@ impl Machine {
                 let left = self.kernel == KernelState::Stopped
                     || self.break_in.is_some()
                     || self.suspect
-                    || !self.planted.is_empty();
+                    || self.planted.has_breakpoints();
                 if left && self.errand.is_none() {
                     self.free(FreeFor::Death);
                 }
@@ -46,7 +46,7 @@ impl Machine {
             self.acknowledge();
         }
         let goal = self.errand.as_ref().map(|errand| errand.goal);
-        if matches!(goal, Some(Goal::Attach | Goal::NewKernel)) {
+        if matches!(goal, Some(Goal::Attach | Goal::NewKernel | Goal::Verify)) {
             self.errand = None;
             self.ours = None;
             self.echo = None;
@@ -67,6 +67,7 @@ impl Machine {
         self.close_gdb("the bridge ends");
         if leave_stopped {
             let stopped = matches!(self.kernel, KernelState::Stopped | KernelState::Kdb);
+            self.set_planted(|planted| planted.left = true);
             self.finish(
                 FreeFor::End,
                 if stopped {
@@ -134,7 +135,8 @@ impl Machine {
             KernelState::Unknown if own && (!self.planted.is_empty() || self.suspect || resume) => {
                 self.probe()
             }
-            _ if !self.planted.is_empty() => self.break_in_for_errand(),
+            _ if self.planted.has_breakpoints() => self.break_in_for_errand(),
+            KernelState::Unknown if self.planted.stopped => self.probe(),
             KernelState::Unknown if resume && self.config.can_break => self.break_in_for_errand(),
             KernelState::Unknown if resume => self.probe(),
             _ => self.left_alone(by),

@@ -89,10 +89,17 @@ impl Machine {
             // Whatever is not a repeat of the `OK` lets the kernel run; gdb starts anew with this packet.
             self.acknowledge();
         }
+        let idle = self.heard.is_none_or(|heard| self.now() - heard >= super::IDLE);
+        let verify = idle && !self.is_shared() && self.request.is_none();
         let Some(gdb) = &mut self.gdb else { return };
         let open = gdb.let_through && self.errand.is_none() && !gdb.waits;
         if open && self.kernel == KernelState::Stopped {
-            self.forward(packet);
+            if verify {
+                gdb.held = Some(packet);
+                self.verify(super::UNACKNOWLEDGED);
+            } else {
+                self.forward(packet);
+            }
             return;
         }
         // On older ones gdb has given up.
@@ -141,6 +148,7 @@ impl Machine {
     pub(super) fn kernel_runs(&mut self) {
         self.kdb_at_hand = false;
         self.suspect = false;
+        self.answerable = false;
         self.set_kernel(KernelState::Running);
         if let Some(gdb) = &mut self.gdb {
             gdb.let_through = false;

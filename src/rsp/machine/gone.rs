@@ -22,6 +22,7 @@ impl Machine {
         self.echo = None;
         self.doubt = None;
         self.suspect = false;
+        self.answerable = false;
         self.kdb_at_hand = false;
         self.transparent = false;
         let errand = self.errand.take();
@@ -101,5 +102,6 @@ impl Machine {
         self.kernel_gone("another kernel has stopped on this port: the VM was reset while gdb waited");
         self.set_kernel(state);
         self.proven = state == KernelState::Stopped;
+        self.answerable = true;
     }
 }

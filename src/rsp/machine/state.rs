@@ -158,6 +158,10 @@ impl Errand {
             settle_by: None,
         }
     }
+
+    pub fn is_free(&self) -> bool {
+        matches!(self.goal, Goal::Free(_))
+    }
 }
 
 /// How far a break-in is.

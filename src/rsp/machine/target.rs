@@ -57,6 +57,9 @@ impl Machine {
         {
             self.settle_on();
         }
+        if self.kernel == KernelState::Stopped && !matches!(piece, Piece::Text(_)) {
+            self.heard = self.now;
+        }
         match piece {
             Piece::Text(text) => self.on_text(&text),
             Piece::Ack => self.on_ack(),
@@ -119,12 +122,13 @@ impl Machine {
             self.set_kernel(KernelState::Unknown);
             self.was_no_stop();
         } else if self.ours.is_some() {
-            // An answer, or none, will tell.
+            // An answer, or none, will tell, and soon.
+            self.hurry_verifying();
         } else if here && self.is_shared() {
             self.kernel_gone("the console shows text although the kernel was stopped: the VM was reset");
         } else if self.errand.is_none() && self.request.is_none() && self.owed.is_none() {
             // On another stream the order is not certain: kgdb is asked.
-            self.verify();
+            self.verify(super::OURS);
         }
     }
 
@@ -405,7 +409,7 @@ impl Machine {
             self.proven = true;
             self.acknowledge();
             self.stop_shows(KernelState::Stopped);
-            if fresh && self.gdb.is_none() && self.errand.is_none() && !self.planted.is_empty() {
+            if fresh && self.gdb.is_none() && self.errand.is_none() && self.planted.has_breakpoints() {
                 match self.config.when_gdb_dies {
                     WhenGdbDies::Free => self.free(super::state::FreeFor::Death),
                     WhenGdbDies::Report => self.event(Event::KernelLeftStopped),

@@ -149,23 +149,52 @@ fn after_a_single_step_a_counter_behind_a_breakpoint_is_rightful() {
 }
 
 #[test]
-fn what_a_killed_bridge_had_written_down_frees_the_kernel() {
-    for hit in [false, true] {
+fn what_a_killed_bridge_had_written_down_frees_the_kernel_at_the_next_start() {
+    for (continued, hit) in [(true, false), (true, true), (false, false)] {
         let mut first = Rig::own();
         first.attach();
         first.talk(PLANT);
-        first.talk("c");
+        if continued {
+            first.talk("c");
+        }
         if hit {
             first.sim.run_into_breakpoint();
         }
-        let mut rig = Rig::new(PortKind::Own, |config| config.planted = first.planted.clone());
-        std::mem::swap(&mut rig.sim, &mut first.sim);
-        rig.sim.out.clear();
-        rig.planted = first.planted;
+        first.sim.out.clear();
+        let mut rig = Rig::with(first.sim, PortKind::Own, |config| config.planted = first.planted);
         rig.console_seen = false;
-        free(&mut rig);
+        rig.wait_ms(2000);
+        assert!(rig.sim.runs() && !rig.sim.crashed && rig.sim.planted.is_empty());
+        assert!(rig.planted.is_empty());
         assert!(!hit || rig.sim.counter == FUNCTION);
+        rig.attach();
     }
+}
+
+#[test]
+fn a_kernel_that_a_killed_bridge_left_stopped_is_freed_without_any_breakpoint() {
+    for (port, other) in [(PortKind::Own, Rig::own()), (PortKind::Shared, Rig::shared())] {
+        let mut first = other;
+        first.attach();
+        assert!(first.planted.stopped);
+        let planted = first.planted;
+        let mut rig = Rig::with(first.sim, port, |config| config.planted = planted);
+        rig.wait_ms(1000);
+        assert!(rig.sim.runs() && rig.planted.is_empty());
+        assert_eq!(rig.breaks, 0);
+    }
+}
+
+#[test]
+fn a_machine_that_was_reset_since_is_left_alone() {
+    let planted = Planted {
+        stopped: true,
+        ..Planted::default()
+    };
+    let mut rig = Rig::new(PortKind::Own, |config| config.planted = planted);
+    rig.wait_ms(1000);
+    assert!(rig.sim.runs() && rig.planted.is_empty());
+    assert_eq!(rig.breaks, 0);
 }
 
 #[test]
@@ -196,6 +225,15 @@ fn leave_stopped_leaves_it_but_not_waiting_for_an_acknowledgement() {
     assert!(!rig.sim.runs());
     rig.sim.receive(b"$?#3f");
     assert_eq!(rig.sim.out, b"+$S05#b8");
+    rig.sim.receive(b"+");
+    rig.sim.out.clear();
+    let mut next = Rig::with(rig.sim, PortKind::Own, |config| config.planted = rig.planted);
+    next.wait_ms(5000);
+    assert!(!next.sim.runs(), "it was left on purpose");
+    next.attach();
+    next.input(Input::Release { leave_stopped: false });
+    next.wait_ms(1000);
+    assert!(next.sim.runs());
 }
 
 #[test]

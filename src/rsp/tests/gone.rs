@@ -93,6 +93,53 @@ fn ten_seconds_without_an_acknowledgement() {
 }
 
 #[test]
+fn after_a_silence_kgdb_is_asked_before_a_packet_of_gdbs_passes() {
+    let mut rig = Rig::own();
+    rig.attach();
+    rig.wait_ms(5000);
+    rig.to_target.clear();
+    assert_eq!(rig.talk("m0,8"), "+$4883ec#9f");
+    assert_eq!(rig.talk("m8,8"), "+$4883ec#9f");
+    assert_eq!(rig.to_target, b"$qC#b4+$m0,8#01+$m8,8#09+");
+
+    rig.wait_ms(5000);
+    rig.console_seen = false;
+    rig.sim.reset();
+    for _ in 0..4 {
+        assert_eq!(rig.ask("m0,8"), "");
+        rig.wait_ms(2000);
+    }
+    rig.wait_ms(1999);
+    assert!(!told(&rig));
+    rig.wait_ms(1);
+    assert!(told(&rig));
+    assert_eq!(rig.heard(), "+$E01#a6");
+    ends_cleanly(&mut rig);
+    assert_eq!(
+        rig.sim.while_running, b"$qC#b4",
+        "a question of ours and not one byte of gdb's"
+    );
+}
+
+#[test]
+fn a_vm_that_is_paused_while_kgdb_is_asked_has_its_time() {
+    let mut rig = Rig::own();
+    rig.attach();
+    rig.wait_ms(5000);
+    rig.input(Input::VmPaused(true));
+    let mut outputs = Vec::new();
+    rig.machine
+        .handle(rig.now, Input::GdbBytes(&packet(b"m0,8")), &mut outputs);
+    rig.wait_ms(60_000);
+    rig.input(Input::VmPaused(false));
+    rig.wait_ms(9_000);
+    assert!(!told(&rig));
+    rig.sim.receive(&packet(b"qC"));
+    rig.wait_ms(1);
+    assert_eq!(rig.heard(), "+$4883ec#9f");
+}
+
+#[test]
 fn a_paused_vm_is_not_gone() {
     let mut rig = Rig::own();
     rig.attach();

@@ -33,17 +33,23 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(port: PortKind, change: impl FnOnce(&mut Config)) -> Self {
+        Self::with(Sim::new(port == PortKind::Shared), port, change)
+    }
+
+    /// A machine that finds a kernel as it is.
+    pub fn with(sim: Sim, port: PortKind, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::new(port);
         change(&mut config);
+        let planted = config.planted.clone();
         let mut rig = Self {
             machine: Machine::new(config),
-            sim: Sim::new(port == PortKind::Shared),
+            sim,
             now: Instant::now(),
             gdb: Vec::new(),
             console: Vec::new(),
             dropped: 0,
             events: Vec::new(),
-            planted: Planted::default(),
+            planted,
             closed: None,
             released: Vec::new(),
             held: false,

@@ -26,7 +26,7 @@ fn break_continue_step_detach() {
             "gdb has put the counter back itself"
         );
         assert_eq!(rig.talk("z0,ffffffff8103a38d,1"), "+$OK#9a");
-        assert!(rig.planted.is_empty());
+        assert!(!rig.planted.has_breakpoints() && rig.planted.stopped);
         assert_eq!(rig.talk("s"), "+$T05thread:1b;#39");
         assert_eq!(rig.kernel(), KernelState::Stopped);
         assert_eq!(rig.ask("D"), "+$OK#9a");
