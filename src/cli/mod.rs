@@ -46,6 +46,8 @@ pub struct GlobalArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Give a VM a serial port by flags instead of a profile, then open the bridge to it
+    Setup(Box<commands::setup::SetupArgs>),
     /// Join a VM's serial port to consoles, a debugger or other programs
     Bridge(Box<commands::bridge::BridgeArgs>),
     /// Show a VM's console here and type to it
@@ -80,6 +82,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     match command {
+        Command::Setup(args) => commands::setup::run(*args, context, ui),
         Command::Bridge(args) => commands::bridge::run(*args, context, ui),
         Command::Console(args) => commands::console::run(&args, context, ui),
         Command::Break(args) => commands::break_in::run(&args, context, ui),

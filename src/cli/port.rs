@@ -30,6 +30,17 @@ pub struct PortArgs {
     break_with: Option<BreakWith>,
 }
 
+impl PortArgs {
+    /// Means the port at an endpoint, with our role.
+    pub fn at_endpoint(endpoint: EndpointSpec, break_with: Option<BreakWith>) -> Self {
+        Self {
+            port: TargetOrEndpoint::Endpoint(endpoint),
+            number: None,
+            break_with,
+        }
+    }
+}
+
 /// A port, found.
 #[derive(Debug)]
 pub struct PortPlace {

@@ -76,6 +76,23 @@ impl Qemu {
     }
 }
 
+impl Qemu {
+    /// Asks a running VM which chardev a port is; `None` if it has none.
+    ///
+    /// # Errors
+    ///
+    /// QMP's.
+    pub fn chardev_now(
+        runner: &dyn Runner,
+        socket: &HostPath,
+        port: &PortSpec,
+        wait: &Wait,
+    ) -> Result<Option<String>, Problem> {
+        let seen = observe::chardev_of(runner, socket, port, wait)?;
+        Ok(seen.map(|(label, _)| label))
+    }
+}
+
 /// How a VM can be reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Access {

@@ -4,7 +4,7 @@ use crate::model::{Deadline, Digest, FailureKind, FileEdit, HostPath, Invocation
 use crate::plan::show::condition_text;
 use crate::plan::{Action, Condition, QmpCommand, Undo};
 use crate::render::edit;
-use crate::runner::local::must_succeed;
+use crate::runner::local::{must_succeed, tail};
 use crate::runner::qmp::qmp;
 use crate::runner::{FileSnapshot, ProcessRef, RunError, Runner};
 use crate::session::interrupt::Interrupt;
@@ -76,8 +76,9 @@ pub fn run_step(
                 Action::Qmp(command) => qmp(runner, command, &step_wait)
                     .map(|_| ())
                     .map_err(Problem::from),
-                Action::WaitFor(condition) => wait_for(
+                Action::WaitFor(condition) => wait_while(
                     condition,
+                    last_started(entry, index).as_ref(),
                     runner,
                     &wait(&condition_text(condition), CONDITION, &interrupt.soft),
                 ),
@@ -189,15 +190,56 @@ fn start(
     entry.save()
 }
 
+/// A process that an earlier step of the same apply started.
+struct Started {
+    process: ProcessRef,
+    invocation: Invocation,
+    log: HostPath,
+}
+
+/// Returns what the step right before was about, if it started a process: its condition is waited for then.
+fn last_started(entry: &Entry, index: usize) -> Option<Started> {
+    let record = entry.data.steps.get(index.checked_sub(1)?)?;
+    let Action::Start { invocation, log } = &record.step.action else {
+        return None;
+    };
+    Some(Started {
+        process: record.process.clone()?,
+        invocation: invocation.clone(),
+        log: log.clone(),
+    })
+}
+
 /// Waits until a condition is observed, never by connecting to a VM's port.
 ///
 /// # Errors
 ///
 /// The deadline or the user's Ctrl-C.
 pub fn wait_for(condition: &Condition, runner: &dyn Runner, wait: &Wait) -> Result<(), Problem> {
+    wait_while(condition, None, runner, wait)
+}
+
+/// Waits as [`wait_for`], and fails at once with its last words when the process that should bring it about has ended.
+fn wait_while(
+    condition: &Condition,
+    started: Option<&Started>,
+    runner: &dyn Runner,
+    wait: &Wait,
+) -> Result<(), Problem> {
     loop {
         if holds(condition, runner, wait)? {
             return Ok(());
+        }
+        if let Some(started) = started
+            && !runner.is_running(&started.process, wait).map_err(problem)?
+        {
+            let log = runner.read(&started.log, wait).map_err(problem)?;
+            let words = log.map_or_else(String::new, |log| tail(&log.bytes));
+            return Err(Problem::new(
+                FailureKind::Host,
+                format!("`{}` ended at once{words}", started.invocation.program),
+            )
+            .hint(format!("Its words are in `{}`.", started.log)));
         }
         if wait.cancel.is_cancelled() {
             return Err(problem(RunError::Cancelled {

@@ -51,6 +51,22 @@ pub struct ConsoleArgs {
     wait: Option<Duration>,
 }
 
+impl ConsoleArgs {
+    /// Means a port's console as it is without flags.
+    pub fn of(port: PortArgs) -> Self {
+        Self {
+            port,
+            ro: false,
+            replay: None,
+            since: None,
+            take_over: false,
+            escape: EscapeKey::default(),
+            linger: Duration::from_secs(1),
+            wait: None,
+        }
+    }
+}
+
 /// Runs a console until the user leaves or it ends.
 pub fn run(args: &ConsoleArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let place = PortPlace::find(&args.port, context)?;

@@ -6,3 +6,4 @@ pub mod completions;
 pub mod console;
 pub mod debug;
 pub mod profile;
+pub mod setup;

@@ -58,7 +58,7 @@ fn live_port(
         let chardevs = observed.facts.get(fact::CHARDEVS).map_or("none", String::as_str);
         return Err(Problem::new(
             FailureKind::NotFound,
-            format!("the VM `{}` has no port {} that QMP could change; its chardevs: {chardevs}", wanted.vm, port.port),
+            format!("the VM `{}` has no port {} that QMP could change; its chardevs: {chardevs}", wanted.name, port.port),
         )
         .hint("A running VM cannot be given a port. Start it with one (`vmserial setup qemu` without `--qmp` prints the arguments), or name the port's chardev: `--chardev ID`."));
     };
@@ -87,7 +87,7 @@ fn live_port(
             "attach port {} ({}) of `{}` to {text}",
             port.port,
             port.port.linux_name(),
-            wanted.vm
+            wanted.name
         ),
         Action::Qmp(change(new)),
         undo,
@@ -135,7 +135,7 @@ fn live_stub(
     if stub.stop_at_start {
         return Err(Problem::new(
             FailureKind::Precondition,
-            format!("`{}` runs already: it cannot stop at its start", wanted.vm),
+            format!("`{}` runs already: it cannot stop at its start", wanted.name),
         )
         .hint("Start QEMU with `-S`, or leave `--stop-at-start` out."));
     }
@@ -162,8 +162,8 @@ fn live_stub(
         arguments: json!({ "command-line": format!("gdbserver {}", address.unwrap_or("none")) }),
     };
     let summary = match &new {
-        Some(address) => format!("open the gdb stub of `{}` on `{address}`", wanted.vm),
-        None => format!("close the gdb stub of `{}`", wanted.vm),
+        Some(address) => format!("open the gdb stub of `{}` on `{address}`", wanted.name),
+        None => format!("close the gdb stub of `{}`", wanted.name),
     };
     let mut open = step(
         wanted,

@@ -228,6 +228,20 @@ fn endpoint(filename: &str) -> Option<EndpointSpec> {
     }
 }
 
+/// Asks a running VM for a port's chardev: its label and file name.
+pub(super) fn chardev_of(
+    runner: &dyn Runner,
+    socket: &HostPath,
+    port: &PortSpec,
+    wait: &Wait,
+) -> Result<Option<(String, String)>, Problem> {
+    let values = exchange(runner, socket, [Command::new("query-chardev")], &patience(wait))?;
+    let mut chardevs = chardevs(&values[0]);
+    Ok(chardev_candidates(port)
+        .iter()
+        .find_map(|name| chardevs.remove_entry(name)))
+}
+
 /// Asks a running VM where a port is.
 pub(super) fn port_now(
     runner: &dyn Runner,
@@ -235,12 +249,8 @@ pub(super) fn port_now(
     port: &PortSpec,
     wait: &Wait,
 ) -> Result<Option<EndpointSpec>, Problem> {
-    let values = exchange(runner, socket, [Command::new("query-chardev")], &patience(wait))?;
-    let chardevs = chardevs(&values[0]);
-    let filename = chardev_candidates(port)
-        .iter()
-        .find_map(|name| chardevs.get(name).cloned());
-    Ok(filename.and_then(|filename| endpoint(&filename)))
+    let chardev = chardev_of(runner, socket, port, wait)?;
+    Ok(chardev.and_then(|(_, filename)| endpoint(&filename)))
 }
 
 /// Says a host's failure in its own words.
