@@ -40,6 +40,25 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// All kinds, in the order of their exit codes.
+    pub const ALL: [Self; 15] = [
+        Self::Usage,
+        Self::Configuration,
+        Self::NotFound,
+        Self::Precondition,
+        Self::Host,
+        Self::Deadline,
+        Self::FailPattern,
+        Self::SomeTargets,
+        Self::ChangesPending,
+        Self::KernelPanic,
+        Self::TargetReset,
+        Self::ConnectionLost,
+        Self::AnsweredNo,
+        Self::Internal,
+        Self::Interrupted,
+    ];
+
     /// Returns the documented exit code.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -98,3 +117,28 @@ impl fmt::Display for Problem {
 }
 
 impl std::error::Error for Problem {}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn every_kind_stands_in_the_documented_table_with_its_code() {
+        let page = include_str!("../../docs/reference/exit-codes.md");
+        let documented: Vec<(u8, String)> = page
+            .lines()
+            .filter_map(|line| {
+                let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+                let code = cells.get(1)?.parse().ok()?;
+                Some((code, cells.get(2)?.trim_matches('`').to_owned()))
+            })
+            .collect();
+        let mut expected = vec![(0, "–".to_owned())];
+        expected.extend(FailureKind::ALL.into_iter().map(|kind| {
+            let name = serde_json::to_value(kind).unwrap();
+            (kind.exit_code(), name.as_str().unwrap().to_owned())
+        }));
+        assert_eq!(documented, expected);
+    }
+}

@@ -1,6 +1,6 @@
 //! `vmserial console`: pipes, terminals, absences, with real processes.
 
-use crate::kit::{PATIENCE, Running, Sandbox, connect, contains, read_until, wait_until};
+use crate::kit::{PATIENCE, Running, Sandbox, attach, connect, contains, read_until, wait_until};
 use libtest_mimic::Trial;
 use rustix::fd::OwnedFd;
 use rustix::pty::OpenptFlags;
@@ -96,7 +96,7 @@ fn joins_the_owner_and_shows_history() {
     let sandbox = Sandbox::new();
     let (_bridge, mut vm) = bridge(&sandbox, &[]);
     vm.write_all(b"login: ").unwrap();
-    let mut client = connect(&sandbox.path("c"));
+    let mut client = attach(&sandbox.path("c"), &mut vm);
     vm.write_all(b"seen").unwrap();
     read_until(&mut client, b"seen");
 
@@ -210,7 +210,7 @@ fn a_reader_types_nothing() {
 fn history_begins_where_it_is_wanted() {
     let sandbox = Sandbox::new();
     let (_bridge, mut vm) = bridge(&sandbox, &[]);
-    let mut client = connect(&sandbox.path("c"));
+    let mut client = attach(&sandbox.path("c"), &mut vm);
     let boot: Vec<u8> = (0..5000)
         .flat_map(|line| format!("line {line:04}\n").into_bytes())
         .collect();

@@ -1,6 +1,6 @@
 //! One owner per port and its control socket, with real processes.
 
-use crate::kit::{Running, Sandbox, connect, contains, read_until, wait_until};
+use crate::kit::{Running, Sandbox, attach, connect, contains, read_until, wait_until};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -146,7 +146,7 @@ fn what_a_killed_owner_left_is_replaced() {
     let mut vm = accepted(&listener);
     let identity = Asker::new(&sandbox).result("hello", json!({}));
     assert_eq!(identity["pid"], second.pid());
-    let mut client = connect(&sandbox.path("c"));
+    let mut client = attach(&sandbox.path("c"), &mut vm);
     vm.write_all(b"alive").unwrap();
     read_until(&mut client, b"alive");
 }

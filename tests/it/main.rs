@@ -1,18 +1,22 @@
 //! Integration tests: one binary, so that linking is paid once. Each file registers its trials.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bad_input;
 mod bridge_bytes;
 mod bridge_policies;
 mod console;
 mod control;
+mod endpoint;
 mod kit;
 
 fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     let mut trials = Vec::new();
+    trials.extend(bad_input::trials());
     trials.extend(console::trials());
     trials.extend(bridge_bytes::trials());
     trials.extend(bridge_policies::trials());
     trials.extend(control::trials());
+    trials.extend(endpoint::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

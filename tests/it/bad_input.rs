@@ -1,0 +1,183 @@
+//! Bad input: each gets its documented exit code and a message that says what to do.
+
+use crate::kit::Sandbox;
+use libtest_mimic::Trial;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+
+pub fn trials() -> Vec<Trial> {
+    let trial = |name: &str, test: fn()| {
+        Trial::test(format!("bad_input::{name}"), move || {
+            test();
+            Ok(())
+        })
+    };
+    vec![
+        trial("unknown_profile_keys", unknown_profile_keys),
+        trial(
+            "a_socket_path_that_is_a_regular_file",
+            a_socket_path_that_is_a_regular_file,
+        ),
+        trial(
+            "a_listener_where_a_regular_file_is",
+            a_listener_where_a_regular_file_is,
+        ),
+        trial("a_busy_tcp_port", a_busy_tcp_port),
+        trial("a_busy_unix_socket", a_busy_unix_socket),
+        trial("a_socket_without_permission", a_socket_without_permission),
+        trial("a_vm_that_is_not_running", a_vm_that_is_not_running),
+        trial(
+            "a_prefix_that_contradicts_the_policy",
+            a_prefix_that_contradicts_the_policy,
+        ),
+    ]
+}
+
+fn unknown_profile_keys() {
+    let sandbox = Sandbox::new();
+    let text = "version: 1\ntargets:\n  dev:\n    host: qemu\n    vm: dev\n    restrat: ask\n    ports:\n      - {port: 1, as: consol, serv: []}\n";
+    std::fs::write(sandbox.path("vmserial.yaml"), text).unwrap();
+    let ended = sandbox.run(["console", "dev"]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 3
+    --- standard output
+    --- standard error
+    error: the profile `[SANDBOX]/vmserial.yaml` has 3 errors
+
+    `targets.dev.restrat`: unknown key; did you mean `restart`?
+      --> [SANDBOX]/vmserial.yaml:6:5
+       |
+     6 |     restrat: ask
+       |     ^
+
+    `targets.dev.ports[0].as`: got `consol`, expected one of raw, console, gdb, kd, console+gdb; did you mean `console`?
+      --> [SANDBOX]/vmserial.yaml:8:23
+       |
+     8 |       - {port: 1, as: consol, serv: []}
+       |                       ^
+
+    `targets.dev.ports[0].serv`: unknown key; did you mean `serve`?
+      --> [SANDBOX]/vmserial.yaml:8:31
+       |
+     8 |       - {port: 1, as: consol, serv: []}
+       |                               ^
+    hint: `vmserial profile schema` prints every key; docs/reference/profile.md explains them.
+    ");
+}
+
+fn a_socket_path_that_is_a_regular_file() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.path("vm"), "mine").unwrap();
+    let ended = sandbox.run(["bridge", &sandbox.endpoint("connect:unix", "vm"), "stdio"]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 5
+    --- standard output
+    --- standard error
+    error: cannot connect to `[SANDBOX]/vm`: it is no socket
+    hint: Name the Unix socket that the VM's serial port listens on.
+    ");
+    let ended = sandbox.run(["console", &sandbox.endpoint("connect:unix", "vm")]);
+    assert_eq!(ended.code, Some(5), "{ended:?}");
+    assert_eq!(std::fs::read(sandbox.path("vm")).unwrap(), b"mine");
+}
+
+fn a_listener_where_a_regular_file_is() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.path("c"), "mine").unwrap();
+    let ended = sandbox.run(["bridge", "connect:unix:vm", &sandbox.endpoint("listen:unix", "c")]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 5
+    --- standard output
+    --- standard error
+    error: cannot listen on `[SANDBOX]/c`: it is there already and is no socket
+    hint: Choose another path; vmserial replaces nothing but a stale socket.
+    ");
+    assert_eq!(std::fs::read(sandbox.path("c")).unwrap(), b"mine");
+}
+
+fn a_busy_tcp_port() {
+    let sandbox = Sandbox::new();
+    let busy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = busy.local_addr().unwrap().port();
+    let ended = sandbox.run(["bridge", "connect:unix:vm", &format!("listen:tcp:{port}")]);
+    let shown = ended.shown(&sandbox).replace(&port.to_string(), "[PORT]");
+    insta::assert_snapshot!(shown, @r"
+    exit code: 5
+    --- standard output
+    --- standard error
+    error: cannot listen on `tcp:127.0.0.1:[PORT]`: `[TEST]` (pid [PID]) listens there
+    hint: End that process, choose another port, or port 0 for a free one.
+    ");
+}
+
+fn a_busy_unix_socket() {
+    let sandbox = Sandbox::new();
+    let _busy = UnixListener::bind(sandbox.path("c")).unwrap();
+    let ended = sandbox.run(["bridge", "connect:unix:vm", &sandbox.endpoint("listen:unix", "c")]);
+    // The system's table of sockets is read while other tests change it, and an entry may slip through.
+    let shown = ended
+        .shown(&sandbox)
+        .replace("another process", "`[TEST]` (pid [PID])");
+    insta::assert_snapshot!(shown, @r"
+    exit code: 5
+    --- standard output
+    --- standard error
+    error: cannot listen on `[SANDBOX]/c`: `[TEST]` (pid [PID]) listens there
+    hint: End that process or choose another path.
+    ");
+}
+
+fn a_socket_without_permission() {
+    if rustix::process::geteuid().is_root() {
+        // Root may do everything; a folder that nobody can write to is /proc.
+        let sandbox = Sandbox::new();
+        let ended = sandbox.run(["bridge", "connect:unix:vm", "listen:unix:/proc/c"]);
+        assert_eq!(ended.code, Some(5), "{ended:?}");
+        assert!(ended.stderr.contains("cannot listen on `/proc/c`"), "{ended:?}");
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let _vm = UnixListener::bind(sandbox.path("vm")).unwrap();
+    std::fs::set_permissions(sandbox.path("vm"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    let ended = sandbox.run(["bridge", &sandbox.endpoint("connect:unix", "vm"), "stdio"]);
+    assert_eq!(ended.code, Some(5), "{ended:?}");
+    assert!(ended.stderr.contains("permission denied"), "{ended:?}");
+}
+
+fn a_vm_that_is_not_running() {
+    let sandbox = Sandbox::new();
+    let endpoint = sandbox.endpoint("connect:unix", "vm");
+    // A state that is waited for, unless a time is given.
+    let ended = sandbox.run(["bridge", &endpoint, "listen:unix:c", "--wait=100ms"]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 7
+    --- standard output
+    --- standard error
+    listening client 1 listen:unix:c
+    ready
+    target away: absent
+    error: the target never came within `--wait`: absent
+    hint: Start the VM, check its endpoint, or leave out `--wait` to wait for ever.
+    ");
+    let ended = sandbox.run(["break", &endpoint, "--break-with=telnet", "--wait=100ms"]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 7
+    --- standard output
+    --- standard error
+    error: the target is away: absent
+    hint: Start the VM, or check where its port is.
+    ");
+}
+
+fn a_prefix_that_contradicts_the_policy() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.run(["bridge", "connect:unix:vm", "gdb=listen:unix:c", "--as=console"]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 2
+    --- standard output
+    --- standard error
+    error: `--as console` contradicts the clients' prefixes, which ask for `gdb`
+    hint: Leave out `--as`, write `--as gdb`, or change the prefix.
+    ");
+}

@@ -1,0 +1,140 @@
+//! The endpoint grammar as a user meets it: what a wrong one is answered with, and what a right one is served as.
+
+use crate::kit::{Sandbox, connect, read_until};
+use libtest_mimic::Trial;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+
+pub fn trials() -> Vec<Trial> {
+    let trial = |name: &str, test: fn()| {
+        Trial::test(format!("endpoint::{name}"), move || {
+            test();
+            Ok(())
+        })
+    };
+    vec![
+        trial("a_wrong_one_names_its_column", a_wrong_one_names_its_column),
+        trial(
+            "kinds_that_are_not_served_are_refused_by_name",
+            kinds_that_are_not_served_are_refused_by_name,
+        ),
+        trial("a_free_port_on_loopback_is_told", a_free_port_on_loopback_is_told),
+        trial("a_comma_in_a_path_is_two_commas", a_comma_in_a_path_is_two_commas),
+        trial("a_tilde_is_the_home_folder", a_tilde_is_the_home_folder),
+        trial(
+            "a_file_is_appended_to_and_private",
+            a_file_is_appended_to_and_private,
+        ),
+    ]
+}
+
+fn a_wrong_one_names_its_column() {
+    let sandbox = Sandbox::new();
+    let wrong = [
+        "unix:/run/vm.sock",
+        "connect:udp:host:1",
+        "connect:tcp:host",
+        "connect:tcp:::1:80",
+        "connect:pipe:COM3",
+        "connect:unix:/run/a,b",
+        "gdb=tcp:1",
+        "gbd=listen:tcp:1",
+    ];
+    let mut shown = String::new();
+    for client in wrong {
+        let ended = sandbox.run(["bridge", "connect:unix:/run/vm.sock", client]);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        shown.push_str(ended.stderr.lines().next().unwrap_or_default());
+        shown.push('\n');
+    }
+    insta::assert_snapshot!(shown, @r"
+    error: invalid value 'unix:/run/vm.sock' for '<CLIENT>...': `unix:/run/vm.sock` is no endpoint: column 1: expected a role before `unix`: `listen:` if this side waits, `connect:` if it goes to the other (for example `connect:unix:/run/vm/ser0.sock`)
+    error: invalid value 'connect:udp:host:1' for '<CLIENT>...': `connect:udp:host:1` is no endpoint: column 9: unknown kind `udp`, expected one of unix, tcp, telnet, rfc2217, pipe, pty, tty, stdio, exec, file (for example `connect:unix:/run/vm/ser0.sock`)
+    error: invalid value 'connect:tcp:host' for '<CLIENT>...': `connect:tcp:host` is no endpoint: column 17: expected `HOST:PORT` (for example `connect:tcp:127.0.0.1:7001`)
+    error: invalid value 'connect:tcp:::1:80' for '<CLIENT>...': `connect:tcp:::1:80` is no endpoint: column 13: an IPv6 address stands in brackets: `[::1]:80` (for example `connect:tcp:127.0.0.1:7001`)
+    error: invalid value 'connect:pipe:COM3' for '<CLIENT>...': `connect:pipe:COM3` is no endpoint: column 14: `COM3` is a reserved device name of Windows, take another one (for example `connect:pipe:kd-win11`)
+    error: invalid value 'connect:unix:/run/a,b' for '<CLIENT>...': `connect:unix:/run/a,b` is no endpoint: column 21: expected an option `name=value`, got `b` (a literal comma is `,,`) (for example `connect:unix:/run/vm/ser0.sock`)
+    error: invalid value 'gdb=tcp:1' for '<CLIENT>...': `gdb=tcp:1` is no client: column 5: expected a role before `tcp`: `listen:` if this side waits, `connect:` if it goes to the other (for example `connect:tcp:127.0.0.1:7001`)
+    error: invalid value 'gbd=listen:tcp:1' for '<CLIENT>...': `gbd=listen:tcp:1` is no client: column 1: unknown prefix `gbd=`, expected one of console=, gdb=, kd=, ro= (for example `gdb=listen:tcp:1`)
+    ");
+}
+
+fn kinds_that_are_not_served_are_refused_by_name() {
+    let sandbox = Sandbox::new();
+    for endpoint in [
+        "connect:telnet:127.0.0.1:1",
+        "connect:rfc2217:127.0.0.1:1",
+        "connect:pipe:vm",
+        "tty:/dev/ttyS9",
+        "exec:cat",
+        "connect:tcp:127.0.0.1:1,via=me@host",
+    ] {
+        let ended = sandbox.run(["bridge", endpoint, "stdio", "--wait=100ms"]);
+        assert_eq!(ended.code, Some(5), "{endpoint}: {ended:?}");
+        assert!(ended.stderr.contains("not served"), "{ended:?}");
+    }
+}
+
+fn a_free_port_on_loopback_is_told() {
+    let sandbox = Sandbox::new();
+    let vm = UnixListener::bind(sandbox.path("vm")).unwrap();
+    let mut bridge = sandbox.start(["bridge", "connect:unix:vm", "listen:tcp:0"]);
+    let line = bridge.wait_line("listening client 1");
+    let address = line.strip_prefix("listening client 1 listen:tcp:").unwrap();
+    assert!(
+        address.starts_with("127.0.0.1:") && !address.ends_with(":0"),
+        "{line}"
+    );
+    bridge.wait_line("ready");
+    let (mut vm, _) = vm.accept().unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(b"over tcp").unwrap();
+    read_until(&mut vm, b"over tcp");
+}
+
+fn a_comma_in_a_path_is_two_commas() {
+    let sandbox = Sandbox::new();
+    let _vm = UnixListener::bind(sandbox.path("vm")).unwrap();
+    let mut bridge = sandbox.start(["bridge", "connect:unix:vm", "listen:unix:a,,b"]);
+    assert_eq!(
+        bridge.wait_line("listening"),
+        "listening client 1 listen:unix:a,,b"
+    );
+    bridge.wait_line("ready");
+    connect(&sandbox.path("a,b"));
+}
+
+fn a_tilde_is_the_home_folder() {
+    let sandbox = Sandbox::new();
+    let vm = UnixListener::bind(sandbox.path("vm")).unwrap();
+    let _bridge = sandbox.bridge(["connect:unix:~/vm", "listen:unix:~/c"]);
+    let (mut vm, _) = vm.accept().unwrap();
+    connect(&sandbox.path("c")).write_all(b"home").unwrap();
+    read_until(&mut vm, b"home");
+}
+
+fn a_file_is_appended_to_and_private() {
+    let sandbox = Sandbox::new();
+    let vm = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("connect:tcp:{}", vm.local_addr().unwrap());
+    std::fs::write(sandbox.path("old"), "before ").unwrap();
+    let mut bridge = sandbox.bridge([&endpoint, "file:old", "file:new", "--as=console"]);
+    let (mut vm, _) = vm.accept().unwrap();
+    vm.write_all(b"boot").unwrap();
+    let read = |name: &str| std::fs::read_to_string(sandbox.path(name)).unwrap_or_default();
+    crate::kit::wait_until("both files have it", || {
+        (read("old") == "before boot" && read("new") == "boot").then_some(())
+    });
+    let mode = std::fs::metadata(sandbox.path("new"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    bridge.signal("TERM");
+    assert_eq!(bridge.wait_end(), 0);
+
+    let ended = sandbox.run(["bridge", "file:old", "stdio"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+}
