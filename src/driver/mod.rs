@@ -2,6 +2,7 @@
 
 pub mod qemu;
 pub mod registry;
+pub mod vmware;
 
 use crate::model::{
     BreakWith, EndpointSpec, HypervisorKind, Observed, ObservedHost, PortIndex, PortSpec, Problem,

@@ -2,6 +2,7 @@
 
 use crate::driver::Driver;
 use crate::driver::qemu::Qemu;
+use crate::driver::vmware::Vmware;
 use crate::model::{FailureKind, HostPath, HypervisorKind, Problem};
 
 /// Returns the driver of a hypervisor. `run` is the folder for the files of running VMs, `<state>/run`.
@@ -12,6 +13,7 @@ use crate::model::{FailureKind, HostPath, HypervisorKind, Problem};
 pub fn driver(kind: HypervisorKind, run: &HostPath) -> Result<Box<dyn Driver>, Problem> {
     match kind {
         HypervisorKind::Qemu => Ok(Box::new(Qemu::new(run.clone()))),
+        HypervisorKind::Vmware => Ok(Box::new(Vmware::new())),
         other => Err(Problem::new(FailureKind::Precondition, format!("the hypervisor `{other}` is not served yet"))
             .hint("This version serves qemu and vmware. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.")),
     }
