@@ -6,7 +6,9 @@ mod bridge_bytes;
 mod bridge_policies;
 mod console;
 mod control;
+mod e2e_bridge;
 mod endpoint;
+mod guest;
 mod kit;
 
 fn main() -> std::process::ExitCode {
@@ -18,5 +20,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(bridge_policies::trials());
     trials.extend(control::trials());
     trials.extend(endpoint::trials());
+    trials.extend(e2e_bridge::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
