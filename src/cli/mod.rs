@@ -5,6 +5,7 @@ pub mod context;
 pub mod error;
 pub mod port;
 pub mod quantity;
+pub mod target;
 pub mod ui;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -52,6 +53,12 @@ enum Command {
     Bridge(Box<commands::bridge::BridgeArgs>),
     /// Show a VM's console here and type to it
     Console(commands::console::ConsoleArgs),
+    /// Free a kernel that was left stopped in its debugger
+    Resume(commands::resume::ResumeArgs),
+    /// Apply the profile and start its VMs, and leave them running
+    Up(commands::up::UpArgs),
+    /// Stop VMs that vmserial started
+    Down(commands::down::DownArgs),
     /// Break the kernel of a VM into its debugger
     Break(commands::break_in::BreakArgs),
     /// Stop a VM's kernel in its debugger and start gdb on it
@@ -85,6 +92,9 @@ fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode
         Command::Setup(args) => commands::setup::run(*args, context, ui),
         Command::Bridge(args) => commands::bridge::run(*args, context, ui),
         Command::Console(args) => commands::console::run(&args, context, ui),
+        Command::Resume(args) => commands::resume::run(&args, context, ui),
+        Command::Up(args) => commands::up::run(&args, context, ui),
+        Command::Down(args) => commands::down::run(&args, context, ui),
         Command::Break(args) => commands::break_in::run(&args, context, ui),
         Command::Debug(args) => commands::debug::run(&args, context, ui),
         Command::Profile(args) => commands::profile::run(&args, context, ui),

@@ -65,6 +65,22 @@ pub trait Driver: Send + Sync {
         None
     }
 
+    /// Lets a VM go on whose CPUs are paused (by a gdb stub that nobody is attached to). Returns what was done, as a
+    /// fragment; `None` if it was not paused, or nobody can tell.
+    ///
+    /// # Errors
+    ///
+    /// The hypervisor's refusal.
+    fn go_on(
+        &self,
+        runner: &dyn Runner,
+        wanted: &TargetSpec,
+        wait: &Wait,
+    ) -> Result<Option<String>, Problem> {
+        let _ = (runner, wanted, wait);
+        Ok(None)
+    }
+
     /// Returns where a port's stream is *now*, with the VM's role. Asked before every dial.
     fn locate(
         &self,

@@ -179,6 +179,18 @@ impl Driver for Qemu {
         })
     }
 
+    fn go_on(
+        &self,
+        runner: &dyn Runner,
+        wanted: &TargetSpec,
+        wait: &Wait,
+    ) -> Result<Option<String>, Problem> {
+        match self.qmp_socket(wanted) {
+            Some(socket) => observe::go_on(runner, &socket, wait),
+            None => Ok(None),
+        }
+    }
+
     fn locate(
         &self,
         runner: &dyn Runner,

@@ -1,45 +1,123 @@
-//! VMs that a session started end with it.
+//! VMs that a session started end with it, and those that were kept end with `vmserial down`.
 
-use crate::model::Problem;
+use crate::model::{Problem, TargetName};
 use crate::plan::Action;
 use crate::session::Front;
 use crate::session::apply::ApplyOptions;
 use crate::session::execute::undo_step;
 use crate::session::interrupt::Interrupt;
-use crate::session::journal::{Found, Journal, StepState};
+use crate::session::journal::{Entry, Found, Journal, StepRecord, StepState};
 use crate::session::planning::Hosts;
+use std::collections::BTreeSet;
 
-/// Ends the processes that the steps of a journal entry started, and says so in the entry. Everything else of the entry
-/// stays in force.
+/// What a session starts from now on.
+#[derive(Debug)]
+pub struct Lifetime {
+    journal: Journal,
+    before: BTreeSet<String>,
+}
+
+impl Lifetime {
+    /// Remembers what the journal holds before the session's own apply.
+    ///
+    /// # Errors
+    ///
+    /// The journal cannot be read.
+    pub fn begin(options: &ApplyOptions) -> Result<Self, Problem> {
+        let journal = journal(options);
+        let before = entries(&journal)?.into_iter().map(|entry| entry.id).collect();
+        Ok(Self { journal, before })
+    }
+
+    /// Ends the processes that were started since, whether that apply succeeded or not, and says so in its entry.
+    /// Everything else of the entry stays in force.
+    ///
+    /// # Errors
+    ///
+    /// A process could not be ended; the entry still has it, so `vmserial undo` can.
+    pub fn end(&self, target: &TargetName, hosts: &dyn Hosts, front: &mut dyn Front) -> Result<(), Problem> {
+        for mut entry in entries(&self.journal)? {
+            if !self.before.contains(&entry.id) {
+                end_processes(&mut entry, |name| name == Some(target), hosts, front)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends every VM of these targets that vmserial started and that still runs. Returns how many that were.
 ///
 /// # Errors
 ///
-/// A process could not be ended; the entry still has it, so `vmserial undo` can.
-pub fn end_started(
-    id: &str,
+/// The journal cannot be read, or a process cannot be ended.
+pub fn end_vms(
+    targets: &[TargetName],
     hosts: &dyn Hosts,
     options: &ApplyOptions,
     front: &mut dyn Front,
-) -> Result<(), Problem> {
-    let journal = Journal::new(&options.state, options.host_folder.as_deref());
-    let found = journal.entries()?.into_iter().find_map(|found| match found {
-        Found::Entry(entry) if entry.id == id => Some(entry),
-        _ => None,
-    });
-    let Some(mut entry) = found else { return Ok(()) };
+) -> Result<usize, Problem> {
+    let mut count = 0;
+    for mut entry in entries(&journal(options))? {
+        let wanted = |name: Option<&TargetName>| name.is_some_and(|name| targets.contains(name));
+        count += end_processes(&mut entry, wanted, hosts, front)?;
+    }
+    Ok(count)
+}
+
+/// Returns the targets with a VM that vmserial started and did not end.
+///
+/// # Errors
+///
+/// The journal cannot be read.
+pub fn started_targets(options: &ApplyOptions) -> Result<BTreeSet<TargetName>, Problem> {
+    let entries = entries(&journal(options))?;
+    Ok(entries
+        .iter()
+        .flat_map(|entry| &entry.data.steps)
+        .filter(|record| is_started(record))
+        .filter_map(|record| record.step.target.clone())
+        .collect())
+}
+
+fn journal(options: &ApplyOptions) -> Journal {
+    Journal::new(&options.state, options.host_folder.as_deref())
+}
+
+fn entries(journal: &Journal) -> Result<Vec<Entry>, Problem> {
+    let found = journal.entries()?;
+    Ok(found
+        .into_iter()
+        .filter_map(|found| match found {
+            Found::Entry(entry) => Some(entry),
+            Found::Unknown { .. } => None,
+        })
+        .collect())
+}
+
+fn is_started(record: &StepRecord) -> bool {
+    matches!(record.step.action, Action::Start { .. })
+        && matches!(record.state, StepState::Started | StepState::Done)
+}
+
+fn end_processes(
+    entry: &mut Entry,
+    wanted: impl Fn(Option<&TargetName>) -> bool,
+    hosts: &dyn Hosts,
+    front: &mut dyn Front,
+) -> Result<usize, Problem> {
     // Ctrl-C has ended the session already; it must not keep a VM alive.
     let interrupt = Interrupt::default();
+    let mut count = 0;
     for index in (0..entry.data.steps.len()).rev() {
         let record = entry.data.steps[index].clone();
-        let started = matches!(record.step.action, Action::Start { .. })
-            && matches!(record.state, StepState::Started | StepState::Done);
-        if started {
+        if is_started(&record) && wanted(record.step.target.as_ref()) {
             let runner = hosts.runner(&record.step.host)?;
-            let done = undo_step(&record, &entry, runner.as_ref(), &interrupt)?;
+            let done = undo_step(&record, entry, runner.as_ref(), &interrupt)?;
             front.status(&done);
             entry.data.steps[index].state = StepState::Undone;
             entry.save()?;
+            count += 1;
         }
     }
-    Ok(())
+    Ok(count)
 }

@@ -9,6 +9,7 @@ pub mod front;
 pub mod owner;
 pub mod planted;
 pub mod port_key;
+pub mod resume;
 pub mod serve;
 pub mod state;
 pub mod sys;

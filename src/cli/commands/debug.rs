@@ -1,10 +1,11 @@
 //! `vmserial debug`.
 
+use crate::cli::commands::setup::common::restart_level;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
+use crate::cli::target::one_target;
 use crate::cli::ui::Ui;
 use crate::config::merge::{Overrides, with_overrides};
-use crate::config::{find, load};
 use crate::debugger::gdb::GdbMode;
 use crate::model::{BreakIn, DebuggerKind, DebuggerSpec, FailureKind, Problem, RestartPolicy, TargetSpec};
 use crate::session::apply::{ApplyOptions, Consent, host_folder, plan_and_apply};
@@ -12,6 +13,7 @@ use crate::session::bridges;
 use crate::session::debug::{DebugOptions, SessionPorts, run as run_session};
 use crate::session::events::SessionEvents;
 use crate::session::interrupt::Interrupt;
+use crate::session::lifetime::Lifetime;
 use crate::session::planning::{Hosts, RealHosts};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,23 +61,18 @@ pub struct DebugArgs {
     debugger_arguments: Vec<String>,
 }
 
-fn restart_level(text: &str) -> Result<RestartPolicy, String> {
-    match text {
-        "never" => Ok(RestartPolicy::Never),
-        "ask" => Ok(RestartPolicy::Ask),
-        "graceful" => Ok(RestartPolicy::Graceful),
-        "hard" => Ok(RestartPolicy::Hard),
-        _ => Err("expected one of never, ask, graceful, hard".to_owned()),
-    }
-}
-
 /// Runs `vmserial debug`.
 ///
 /// # Errors
 ///
 /// gdb failed or the kernel could not be freed: 6; no break-in: 7; gdb missing: 4; the plan's refusals.
 pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
-    let target = choose(args, context)?;
+    let target = with_overrides(
+        one_target(args.target.as_ref(), context)?,
+        Overrides {
+            restart: args.restart,
+        },
+    );
     let debugger = debugger(&target)?;
     let hosts = RealHosts::new(&context.state);
     let interrupt = Interrupt::catch()?;
@@ -92,21 +89,36 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         host_folder: host_folder(None),
         interrupt,
     };
-    let applied = plan_and_apply(&hosts, std::slice::from_ref(&target), &options, ui)?;
+    let lifetime = Lifetime::begin(&options)?;
+    let result = apply_and_debug(&target, &debugger, args, &hosts, &options, context, &events, ui);
+    // What this session started, it ends, however far it came, unless it is to be kept.
+    if target.start.as_ref().is_some_and(|start| !start.keep) {
+        lifetime.end(&target.name, &hosts, ui)?;
+    }
+    result?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the one place where all parts of a session meet"
+)]
+fn apply_and_debug(
+    target: &TargetSpec,
+    debugger: &DebuggerSpec,
+    args: &DebugArgs,
+    hosts: &dyn Hosts,
+    options: &ApplyOptions,
+    context: &Context,
+    events: &SessionEvents,
+    ui: &mut Ui,
+) -> Result<(), Failure> {
+    let applied = plan_and_apply(hosts, std::slice::from_ref(target), options, ui)?;
     if args.plan {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
     let started = applied.journal.is_some() && target.start.is_some();
-    let result = session(&target, &debugger, args, started, &hosts, context, &events, ui);
-    // What this session started, it ends, unless it is to be kept.
-    let keep = target.start.as_ref().is_none_or(|start| start.keep);
-    let ended = match (&applied.journal, keep) {
-        (Some(journal), false) => crate::session::lifetime::end_started(journal, &hosts, &options, ui),
-        _ => Ok(()),
-    };
-    result?;
-    ended?;
-    Ok(ExitCode::SUCCESS)
+    session(target, debugger, args, started, hosts, context, events, ui)
 }
 
 #[expect(
@@ -168,43 +180,6 @@ fn ways(debugger: &DebuggerSpec) -> Vec<BreakIn> {
         vec![BreakIn::Break, BreakIn::Sysrq]
     } else {
         debugger.break_in.clone()
-    }
-}
-
-fn choose(args: &DebugArgs, context: &Context) -> Result<TargetSpec, Failure> {
-    let surroundings = context.surroundings()?;
-    let is_file = |text: &str| text.ends_with(".yaml") || text.ends_with(".yml");
-    let (named, pattern) = match &args.target {
-        Some(text) if is_file(text) => (Some(PathBuf::from(text)), None),
-        other => (context.profile.clone(), other.clone()),
-    };
-    let loaded = load(&find(named.as_deref(), &surroundings)?, &surroundings)?;
-    let patterns: Vec<String> = pattern.into_iter().collect();
-    let mut targets = loaded.targets(&patterns)?;
-    match (targets.pop(), targets.len()) {
-        (Some(target), 0) => Ok(with_overrides(
-            target,
-            Overrides {
-                restart: args.restart,
-            },
-        )),
-        (last, _) => {
-            let names: Vec<String> = targets
-                .iter()
-                .chain(&last)
-                .map(|target| target.name.to_string())
-                .collect();
-            Err(Problem::new(
-                FailureKind::Usage,
-                format!(
-                    "a debug session is for one target, and {} are meant: {}",
-                    names.len(),
-                    names.join(", ")
-                ),
-            )
-            .hint("Name one: `vmserial debug TARGET`.")
-            .into())
-        }
     }
 }
 

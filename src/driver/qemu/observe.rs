@@ -253,6 +253,20 @@ pub(super) fn port_now(
     Ok(chardev.and_then(|(_, filename)| endpoint(&filename)))
 }
 
+/// Lets a paused VM go on. A VM that QEMU stopped for a reason of its own (`io-error`) is left alone.
+pub(super) fn go_on(runner: &dyn Runner, socket: &HostPath, wait: &Wait) -> Result<Option<String>, Problem> {
+    let values = exchange(runner, socket, [Command::new("query-status")], &patience(wait))?;
+    let status = values[0]
+        .get("status")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if !matches!(status, "paused" | "debug" | "prelaunch") {
+        return Ok(None);
+    }
+    exchange(runner, socket, [Command::new("cont")], &patience(wait))?;
+    Ok(Some(format!("QEMU goes on (it was `{status}`)")))
+}
+
 /// Says a host's failure in its own words.
 pub(super) fn host_problem(error: RunError) -> Problem {
     let kind = match &error {

@@ -11,7 +11,7 @@ use crate::model::{
     VmRef, Wait,
 };
 use crate::render::qemu::port_arguments;
-use crate::session::lifetime::end_started;
+use crate::session::lifetime::Lifetime;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -91,7 +91,24 @@ pub fn run(args: &QemuArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
     if common.show {
         return site.show(&target, ui);
     }
-    let applied = site.apply(&target, ui)?;
+    let lifetime = Lifetime::begin(&site.options)?;
+    let result = set_up(args, &site, &mut target, context, ui);
+    // Whatever happened: what was started here ends here.
+    if args.start && !args.keep && !common.plan {
+        lifetime.end(&target.name, site.hosts.as_ref(), ui)?;
+    }
+    result
+}
+
+fn set_up(
+    args: &QemuArgs,
+    site: &Site,
+    target: &mut TargetSpec,
+    context: &Context,
+    ui: &mut Ui,
+) -> Result<ExitCode, Failure> {
+    let common = &args.common;
+    site.apply(target, ui)?;
     if common.plan || common.remove {
         return Ok(ExitCode::SUCCESS);
     }
@@ -101,22 +118,12 @@ pub fn run(args: &QemuArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
             stub.port
         ));
     }
-    name_chardev(&site, &mut target)?;
-    let result = if args.config.is_some() {
+    name_chardev(site, target)?;
+    if args.config.is_some() {
         ui.status("The port is there when QEMU was started with the file.");
-        Ok(ExitCode::SUCCESS)
-    } else {
-        site.bridge(common, &target, context, ui)
-    };
-    let ended = match &applied.journal {
-        Some(journal) if args.start && !args.keep => {
-            end_started(journal, site.hosts.as_ref(), &site.options, ui)
-        }
-        _ => Ok(()),
-    };
-    let code = result?;
-    ended?;
-    Ok(code)
+        return Ok(ExitCode::SUCCESS);
+    }
+    site.bridge(common, target, context, ui)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {

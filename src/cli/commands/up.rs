@@ -1,0 +1,71 @@
+//! `vmserial up`.
+
+use crate::cli::commands::setup::common::restart_level;
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::target::targets;
+use crate::cli::ui::Ui;
+use crate::config::merge::{Overrides, with_overrides};
+use crate::model::RestartPolicy;
+use crate::session::apply::{ApplyOptions, Consent, host_folder, plan_and_apply};
+use crate::session::interrupt::Interrupt;
+use crate::session::planning::RealHosts;
+use std::process::ExitCode;
+
+/// Applies the profile and starts the VMs that it describes, and leaves them running.
+///
+/// `vmserial console`, `debug` and `bridge` then find them; `vmserial down` stops them.
+///
+/// Example: vmserial up demo --yes
+#[derive(Debug, clap::Args)]
+pub struct UpArgs {
+    /// Targets by name or glob, or a profile file [default: all targets]
+    #[arg(value_name = "TARGET|PROFILE")]
+    targets: Vec<String>,
+    /// Only show what would be changed
+    #[arg(long)]
+    plan: bool,
+    /// Apply the plan without asking
+    #[arg(long)]
+    yes: bool,
+    /// How far to go when a change needs the VM powered off
+    #[arg(long, value_name = "never|ask|graceful|hard", value_parser = restart_level)]
+    restart: Option<RestartPolicy>,
+}
+
+/// Runs `vmserial up`.
+///
+/// # Errors
+///
+/// See [`plan_and_apply`].
+pub fn run(args: &UpArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    let overrides = Overrides {
+        restart: args.restart,
+    };
+    let targets: Vec<_> = targets(&args.targets, context)?
+        .into_iter()
+        .map(|target| with_overrides(target, overrides))
+        .collect();
+    let options = ApplyOptions {
+        consent: match (args.plan, args.yes) {
+            (true, _) => Consent::ShowOnly,
+            (false, true) => Consent::Given,
+            (false, false) => Consent::Ask,
+        },
+        remove: false,
+        start_vm: true,
+        state: context.state.clone(),
+        host_folder: host_folder(None),
+        interrupt: Interrupt::catch()?,
+    };
+    plan_and_apply(&RealHosts::new(&context.state), &targets, &options, ui)?;
+    if !args.plan {
+        for target in targets.iter().filter(|target| target.start.is_some()) {
+            ui.status(&format!(
+                "`{0}` runs. Its console: `vmserial console {0}`; its end: `vmserial down {0}`.",
+                target.name
+            ));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
