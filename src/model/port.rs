@@ -20,6 +20,9 @@ impl PortIndex {
     /// The highest port that any hypervisor offers (ESXi, 32 ports).
     pub const MAX: u32 = 32;
 
+    /// COM1, ttyS0.
+    pub const FIRST: Self = Self(1);
+
     /// Makes a port from the number that people say: COM1 and ttyS0 are 1.
     pub fn new(number: u32) -> Result<Self, PortIndexError> {
         if (1..=Self::MAX).contains(&number) {

@@ -2,10 +2,14 @@
 
 pub mod common;
 pub mod qemu;
+pub mod vmware;
 
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::ui::Ui;
+use crate::model::{FailureKind, HypervisorKind, Problem};
+use crate::session::planning::{Hosts, RealHosts};
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// Gives a VM a serial port by flags instead of a profile, then opens the bridge to it.
@@ -23,6 +27,10 @@ pub struct SetupArgs {
 enum Hypervisor {
     /// A VM of QEMU without a manager: one to start, or one that runs
     Qemu(Box<qemu::QemuArgs>),
+    /// A VM of VMware Workstation, Player or Fusion, by its .vmx file
+    Vmware(Box<vmware::VmwareArgs>),
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
 }
 
 /// Runs `vmserial setup`.
@@ -33,5 +41,26 @@ enum Hypervisor {
 pub fn run(args: SetupArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     match args.hypervisor {
         Hypervisor::Qemu(args) => qemu::run(&args, context, ui),
+        Hypervisor::Vmware(args) => vmware::run(&args, context, ui),
+        Hypervisor::Other(words) => Err(not_served(&words, context).into()),
+    }
+}
+
+/// Says of a hypervisor that this version has no driver for it, and of anything else that it is none.
+fn not_served(words: &[OsString], context: &Context) -> Problem {
+    let name = words
+        .first()
+        .map(|word| word.to_string_lossy())
+        .unwrap_or_default();
+    let kind = match name.parse::<HypervisorKind>() {
+        Ok(kind) => kind,
+        Err(error) => return Problem::new(FailureKind::Usage, error.to_string()),
+    };
+    match RealHosts::new(&context.state).driver(kind) {
+        Err(problem) => problem,
+        Ok(_) => Problem::new(
+            FailureKind::Precondition,
+            format!("`vmserial setup {kind}` is not served yet"),
+        ),
     }
 }

@@ -1,6 +1,6 @@
 //! What `vmserial setup` does for every hypervisor: common flags, `--show`, plan and apply, the bridge at the end.
 
-use crate::bridge::BridgeSpec;
+use crate::bridge::{BridgeSpec, choose_policy};
 use crate::cli::commands::{bridge, console};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
@@ -33,19 +33,15 @@ pub struct CommonArgs {
     /// Which VM
     #[arg(long, value_name = "NAME|ID|PATH")]
     pub vm: Option<String>,
-    /// Which port, from 1: COM1 and ttyS0 are 1
-    #[arg(long, value_name = "N", default_value = "1")]
-    pub port: PortIndex,
+    /// Which port, from 1: COM1 and ttyS0 are 1 [default: 1]
+    #[arg(long, value_name = "N")]
+    pub port: Option<PortIndex>,
     /// Where the VM's end of the port shall be, with the VM's role: listen:unix:/run/vm1.serial
     #[arg(long, value_name = "ENDPOINT")]
     pub endpoint: Option<EndpointSpec>,
-    /// How bytes flow through the bridge
-    #[arg(
-        long = "as",
-        value_name = "console|gdb|kd|console+gdb|raw",
-        default_value = "console"
-    )]
-    pub policy: Policy,
+    /// How bytes flow through the bridge [default: as the clients' prefixes say, else console]
+    #[arg(long = "as", value_name = "console|gdb|kd|console+gdb|raw")]
+    pub policy: Option<Policy>,
     /// Who the bridge serves: [console=|gdb=|kd=|ro=]ENDPOINT (can be repeated)
     #[arg(long, value_name = "CLIENT")]
     pub serve: Vec<ClientSpec>,
@@ -100,12 +96,30 @@ pub fn restart_level(text: &str) -> Result<RestartPolicy, String> {
 }
 
 impl CommonArgs {
+    /// Returns the port that is meant.
+    pub fn port(&self) -> PortIndex {
+        self.port.unwrap_or(PortIndex::FIRST)
+    }
+
+    /// Returns how bytes flow through the bridge: as `--as` says, else as the clients' prefixes ask for, else as a
+    /// console.
+    ///
+    /// # Errors
+    ///
+    /// Usage, when a prefix contradicts `--as` or another prefix.
+    pub fn policy(&self) -> Result<Policy, Problem> {
+        let has_prefix = self.serve.iter().any(|client| client.prefix.is_some());
+        let default = (!has_prefix).then_some(Policy::Console);
+        choose_policy(self.policy.or(default), &self.serve)
+    }
+
     /// Makes the target that the flags describe, with its one port.
     ///
     /// # Errors
     ///
     /// Usage: an endpoint that no VM can have.
     pub fn target(&self, hypervisor: HypervisorKind, vm: VmRef, name: &str) -> Result<TargetSpec, Problem> {
+        let policy = self.policy()?;
         let attach = match &self.endpoint {
             Some(endpoint) => {
                 let endpoint = here(endpoint).map_err(usage)?;
@@ -129,8 +143,8 @@ impl CommonArgs {
             vm,
             restart: self.restart,
             ports: vec![PortSpec {
-                port: self.port,
-                policy: self.policy,
+                port: self.port(),
+                policy,
                 attach,
                 serve,
                 log: self.log.clone(),
@@ -157,15 +171,16 @@ impl CommonArgs {
     }
 
     /// Tells whether the bridge's client is this terminal's console.
-    fn is_own_console(&self) -> bool {
-        self.serve.is_empty() && self.policy == Policy::Console
+    fn is_own_console(&self, policy: Policy) -> bool {
+        self.serve.is_empty() && policy == Policy::Console
     }
 
     /// Returns who the bridge serves: as wanted, else the default of the policy.
     fn clients(&self, target: &TargetSpec) -> Vec<ClientSpec> {
         match target.ports.first() {
             Some(port) if !port.serve.is_empty() => port.serve.clone(),
-            _ => vec![default_client(self.policy, &target.name)],
+            Some(port) => vec![default_client(port.policy, &target.name)],
+            None => Vec::new(),
         }
     }
 }
@@ -297,13 +312,20 @@ impl Site {
                     }
                     None => "no endpoint that vmserial can open".to_owned(),
                 };
-                ui.data(&format!(
-                    "port {} ({}, {}): {}; {ours}",
+                let names = format!(
+                    "port {} ({}, {})",
                     port.port,
                     port.port.windows_name(),
-                    port.port.linux_name(),
-                    port.text
-                ))?;
+                    port.port.linux_name()
+                );
+                if port.text.contains('\n') {
+                    ui.data(&format!("{names}: {ours}"))?;
+                    for line in port.text.lines() {
+                        ui.data(&format!("  {line}"))?;
+                    }
+                } else {
+                    ui.data(&format!("{names}: {}; {ours}", port.text))?;
+                }
             }
         }
         if ports.is_empty() {
@@ -351,20 +373,20 @@ impl Site {
             .clone()
             .or_else(|| driver.break_with(target, port));
         let clients = args.clients(target);
-        let line = bridge_line(&ours, &clients, args.policy, break_with.as_ref());
+        let line = bridge_line(&ours, &clients, port.policy, break_with.as_ref());
         ui.status(&format!("The VM's end is `{theirs}`, ours `{ours}`."));
         if !args.ends_in_bridge() {
             ui.status("Start the bridge with:");
             ui.data(&line)?;
             return Ok(ExitCode::SUCCESS);
         }
-        if args.is_own_console() {
+        if args.is_own_console(port.policy) {
             let args = console::ConsoleArgs::of(PortArgs::at_endpoint(ours, break_with));
             return console::run(&args, context, ui);
         }
         ui.status(&format!("Running: {line}"));
         let found = target_port(self.hosts.as_ref(), target, port)?;
-        let mut spec = BridgeSpec::new(found.source, clients, args.policy);
+        let mut spec = BridgeSpec::new(found.source, clients, port.policy);
         spec.break_means = found.break_means;
         spec.log.clone_from(&port.log);
         bridge::run_spec(spec, &found.keys, context, ui)

@@ -235,10 +235,10 @@ fn print_arguments(args: &QemuArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
     }
     let mut words: Vec<String> = Vec::new();
     if let Some(endpoint) = &common.endpoint {
-        for _ in 1..common.port.number() {
+        for _ in 1..common.port().number() {
             words.extend(["-serial".to_owned(), "none".to_owned()]);
         }
-        words.extend(port_arguments(common.port, endpoint, None)?);
+        words.extend(port_arguments(common.port(), endpoint, None)?);
     }
     if let Some(port) = common.gdbstub {
         let host = if common.allow_remote { "" } else { "127.0.0.1" };
@@ -253,7 +253,7 @@ fn print_arguments(args: &QemuArgs, ui: &mut Ui) -> Result<ExitCode, Failure> {
             .into());
     }
     ui.status("Add these arguments to QEMU's; vmserial changes nothing by itself:");
-    if common.port.number() > 1 && common.endpoint.is_some() {
+    if common.port().number() > 1 && common.endpoint.is_some() {
         ui.status(
             "(`-serial none` stands for each port before it: leave it out where QEMU has one already.)",
         );
