@@ -111,6 +111,11 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// gdb's bytes are held back: the kernel neither answers nor echoes.
+    GdbHeld {
+        /// What is waited for.
+        reason: String,
+    },
     /// A BREAK was sent, or could not be sent.
     Break {
         /// Which way: `qmp:/path`, `telnet`, `none`.

@@ -94,7 +94,7 @@ impl GdbPolicy {
             rsp::Event::KernelGone { reason } => Event::KernelGone { reason },
             rsp::Event::KernelLeftStopped => Event::KernelLeftStopped,
             rsp::Event::GdbRefused { reason } => Event::GdbRefused { reason },
-            rsp::Event::GdbHeld { reason } => Event::GdbRefused { reason },
+            rsp::Event::GdbHeld { reason } => Event::GdbHeld { reason },
             rsp::Event::Break(result) => Event::Break {
                 way: self.break_way.clone(),
                 result: match result {

@@ -237,6 +237,7 @@ fn sentence(event: &Event, verbose: bool) -> Option<String> {
         Event::KernelGone { reason } => format!("the kernel is gone: {reason}"),
         Event::KernelLeftStopped => "the kernel is left stopped".into(),
         Event::GdbRefused { reason } => format!("gdb refused: {reason}"),
+        Event::GdbHeld { reason } => format!("gdb is held: {reason}"),
         Event::Break { way, result } => format!("break by {way}: {result}"),
         Event::Log { state, reason } => format!("log {state}: {reason}"),
         Event::Ready { .. }

@@ -2,7 +2,7 @@
 
 use super::rig::Rig;
 use crate::rsp::framing::packet;
-use crate::rsp::{BreakResult, Event, Input, KernelState, PortKind};
+use crate::rsp::{BreakResult, Event, Input, KernelState, Output, PortKind};
 
 const HELLO: &str = "qSupported:multiprocess+;swbreak+;xmlRegisters=i386";
 
@@ -243,4 +243,71 @@ fn the_newest_packet_is_the_one_that_passes() {
         target.contains("vMustReplyEmpty") && !target.contains("qSupported"),
         "{target}"
     );
+}
+
+/// What went to the target, to gdb, and how often BREAK was asked for.
+fn sorted(outputs: &mut Vec<Output>) -> (String, String, usize) {
+    let (mut target, mut gdb, mut breaks) = (Vec::new(), Vec::new(), 0);
+    for output in outputs.drain(..) {
+        match output {
+            Output::ToTarget(bytes) => target.extend(bytes),
+            Output::ToGdb(bytes) => gdb.extend(bytes),
+            Output::SendBreak => breaks += 1,
+            _ => {}
+        }
+    }
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (text(target), text(gdb), breaks)
+}
+
+const KDB: &[u8] = b"\r\nEntering kdb (current=0x0, pid 0) due to NonMaskable Interrupt @ 0x0\r\nkdb> ";
+
+#[test]
+fn at_kdbs_prompt_the_probe_switches_to_gdb() {
+    for found_so in [true, false] {
+        let mut rig = Rig::shared();
+        let mut outputs = Vec::new();
+        if found_so {
+            rig.machine.handle(rig.now, Input::TargetBytes(KDB), &mut outputs);
+        }
+        rig.machine.handle(rig.now, Input::GdbAttached, &mut outputs);
+        rig.machine
+            .handle(rig.now, Input::GdbBytes(&packet(b"qSupported")), &mut outputs);
+        let (target, gdb, breaks) = sorted(&mut outputs);
+        if found_so {
+            assert_eq!((target.as_str(), gdb.as_str(), breaks), ("$?#3f", "", 0));
+        } else {
+            assert_eq!((target.as_str(), gdb.as_str(), breaks), ("", "", 1));
+            rig.machine
+                .handle(rig.now, Input::TargetBytes(b"sysrq: DEBUG\r\n"), &mut outputs);
+            rig.machine.handle(rig.now, Input::TargetBytes(KDB), &mut outputs);
+            assert_eq!(rig.kernel(), KernelState::Kdb);
+            assert_eq!(sorted(&mut outputs).0, "$?#3f");
+        }
+        rig.machine
+            .handle(rig.now, Input::TargetBytes(b"+$S05#b8"), &mut outputs);
+        assert_eq!(
+            sorted(&mut outputs),
+            ("+".into(), String::new(), 0),
+            "its answer is swallowed"
+        );
+        rig.now += std::time::Duration::from_millis(50);
+        rig.machine.handle(rig.now, Input::Tick, &mut outputs);
+        assert_eq!(sorted(&mut outputs).0, "$qSupported#37");
+        assert_eq!(rig.kernel(), KernelState::Stopped);
+    }
+}
+
+#[test]
+fn a_prompt_that_does_not_answer_is_broken_into() {
+    let mut rig = Rig::shared();
+    let mut outputs = Vec::new();
+    rig.machine.handle(rig.now, Input::TargetBytes(KDB), &mut outputs);
+    rig.machine.handle(rig.now, Input::GdbAttached, &mut outputs);
+    rig.machine
+        .handle(rig.now, Input::GdbBytes(&packet(b"qSupported")), &mut outputs);
+    outputs.clear();
+    rig.now += std::time::Duration::from_millis(500);
+    rig.machine.handle(rig.now, Input::Tick, &mut outputs);
+    assert_eq!(sorted(&mut outputs).2, 1);
 }
