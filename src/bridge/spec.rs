@@ -153,7 +153,8 @@ mod tests {
     #[test]
     fn the_clients_decide_the_policy_unless_it_is_written() {
         use ClientPrefix::{Console, Gdb, Kd, Ro};
-        let cases: [(&[Option<ClientPrefix>], Option<Policy>, Policy); 9] = [
+        type Case = (&'static [Option<ClientPrefix>], Option<Policy>, Policy);
+        let cases: [Case; 9] = [
             (&[None], None, Policy::Raw),
             (&[None, None], None, Policy::Console),
             (&[Some(Gdb), Some(Console)], None, Policy::ConsoleGdb),

@@ -227,7 +227,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn scalar(&mut self, schema: &'a Value, types: &[&str], node: &Node, text: &str, path: &mut Vec<String>) {
+    fn scalar(&mut self, schema: &'a Value, types: &[&str], node: &Node, text: &str, path: &[String]) {
         let fits = match node.scalar_type() {
             Some(ScalarType::Boolean(_)) => types.contains(&"boolean"),
             Some(ScalarType::Integer(_)) => types.contains(&"integer") || types.contains(&"number"),

@@ -5,5 +5,6 @@ pub mod load;
 pub mod merge;
 pub mod node;
 pub mod validate;
+pub mod yaml;
 
 pub use load::{LoadedProfile, Surroundings, find, load};

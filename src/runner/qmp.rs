@@ -332,7 +332,8 @@ mod tests {
 
     #[test]
     fn every_failure_has_its_kind_and_words() {
-        let cases: [(Result<Vec<Say>, io::ErrorKind>, FailureKind, &str); 6] = [
+        type Case = (Result<Vec<Say>, io::ErrorKind>, FailureKind, &'static str);
+        let cases: [Case; 6] = [
             (
                 Err(io::ErrorKind::NotFound),
                 FailureKind::NotFound,

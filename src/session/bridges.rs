@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 /// Describes the bridge of one port as the profile wants it.
 fn specification(
-    target: &TargetSpec,
     port: &PortSpec,
     place: &TargetPort,
     clients: Vec<ClientSpec>,
@@ -91,7 +90,7 @@ pub fn start(
     let console = match target.console_port() {
         Some(console) => {
             let place = target_port(hosts, target, console)?;
-            let spec = specification(target, console, &place, console.serve.clone())?;
+            let spec = specification(console, &place, console.serve.clone())?;
             Some(start_owned(state, &place.keys, spec, Signals::LeftAlone)?)
         }
         None => None,
@@ -102,7 +101,7 @@ pub fn start(
         port.serve.clone()
     };
     let place = target_port(hosts, target, port)?;
-    let mut spec = specification(target, port, &place, clients)?;
+    let mut spec = specification(port, &place, clients)?;
     spec.leave_stopped = leave_stopped;
     spec.free_when_debugger_dies = !leave_stopped;
     if let Some(console) = &console {

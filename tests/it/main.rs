@@ -8,6 +8,7 @@ mod console;
 mod control;
 mod e2e_bridge;
 mod endpoint;
+mod demo;
 mod guest;
 mod kit;
 
@@ -21,5 +22,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(control::trials());
     trials.extend(endpoint::trials());
     trials.extend(e2e_bridge::trials());
+    trials.extend(demo::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

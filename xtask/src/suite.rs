@@ -121,8 +121,7 @@ fn tests(tally: &mut Tally, name: &str, command: &mut Command) -> Result<()> {
                     }
                 }
             }
-        } else if let Some(skip) = line.strip_prefix("skipped: ") {
-            let (test, reason) = skip.split_once(": ").unwrap_or((skip, "no reason given"));
+        } else if let Some((test, reason)) = ignored(&line) {
             tally.skipped.insert((test.to_owned(), reason.to_owned()));
         }
         say(&line);
@@ -139,6 +138,12 @@ fn tests(tally: &mut Tally, name: &str, command: &mut Command) -> Result<()> {
         started.elapsed().as_secs()
     ));
     Ok(())
+}
+
+/// Reads `test NAME ... ignored, REASON`.
+fn ignored(line: &str) -> Option<(&str, &str)> {
+    let (test, rest) = line.strip_prefix("test ")?.split_once(" ... ignored")?;
+    Some((test.trim(), rest.strip_prefix(", ").unwrap_or("no reason given")))
 }
 
 fn finish(mut tally: Tally, ci: bool) -> Result<ExitCode> {

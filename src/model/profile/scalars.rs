@@ -57,7 +57,7 @@ impl fmt::Display for MemorySize {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, unit) = UNITS
             .iter()
-            .find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0)
+            .find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit))
             .copied()
             .unwrap_or(("B", 1));
         write!(formatter, "{}{name}", self.0 / unit)

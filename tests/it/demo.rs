@@ -1,0 +1,59 @@
+//! The demo as the README shows it: one command from a profile to a breakpoint in a real kernel and back.
+
+use crate::guest;
+use crate::kit::Sandbox;
+use libtest_mimic::Trial;
+use std::path::Path;
+use std::process::Stdio;
+
+pub fn trials() -> Vec<Trial> {
+    vec![Trial::ignorable_test(
+        "demo::a_breakpoint_is_hit_and_the_kernel_lives_on",
+        demo,
+    )]
+}
+
+fn demo() {
+    let sandbox = Sandbox::new();
+    let profiles = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles");
+    let program = Path::new(env!("CARGO_BIN_EXE_vmserial"));
+    let path = std::env::join_paths(program.parent().map(Path::to_owned).into_iter().chain(
+        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()),
+    ))?;
+    let output = sandbox
+        .vmserial(["debug", "--yes", "--batch"])
+        .arg(profiles.join("demo-qemu.yaml"))
+        .arg("-x")
+        .arg(profiles.join("demo.gdb"))
+        .env("PATH", path)
+        .env("VMSERIAL_PROFILE", profiles.join("demo-qemu.yaml"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    let told = format!("{stdout}\n{stderr}");
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    for (text, part) in [
+        (&stderr, "qemu-system-x86_64"),
+        (&stderr, "Bridge (debug port): listening on"),
+        (&stderr, "Kernel stopped (console: KGDB: Entering KGDB)."),
+        (&stdout, "hit Temporary breakpoint 1, do_sys_openat2"),
+        (&stdout, "/guest/linux/fs/open.c"),
+        (&stdout, "detached"),
+        (&stdout, "Linux 6."),
+        (&stderr, "Ended the process"),
+    ] {
+        assert!(text.contains(part), "`{part}` is missing in:\n{told}");
+    }
+    let left: Vec<_> = std::fs::read_dir(sandbox.path("state/run/demo"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert!(
+        left.iter().all(|name| !name.to_string_lossy().ends_with(".sock")),
+        "sockets are left: {left:?}"
+    );
+}
