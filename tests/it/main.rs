@@ -6,9 +6,9 @@ mod bridge_bytes;
 mod bridge_policies;
 mod console;
 mod control;
+mod demo;
 mod e2e_bridge;
 mod endpoint;
-mod demo;
 mod guest;
 mod kit;
 

@@ -1,3 +1,4 @@
+//! The driver against files as users have them: plans, refusals, what is recognised as it is.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;

@@ -1,3 +1,4 @@
+//! The editor: tables of edits, and properties of every byte that is not edited.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
