@@ -139,6 +139,7 @@ impl Mediator for GdbPolicy {
             Input::DebuggerAttached => rsp::Input::GdbAttached,
             Input::DebuggerDetached => rsp::Input::GdbDetached,
             Input::FromDebugger(bytes) => rsp::Input::GdbBytes(bytes),
+            Input::ConsoleText(text) => rsp::Input::ConsoleText(text),
             Input::BreakIn => rsp::Input::BreakRequested,
             Input::BreakSent(result) => {
                 rsp::Input::BreakSent(result.map(|_way| ()).map_err(|reason| reason.to_owned()))

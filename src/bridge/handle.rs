@@ -190,6 +190,7 @@ pub(crate) enum Command {
     Release(oneshot::Sender<Result<String, String>>),
     TargetReset(oneshot::Sender<()>),
     TargetPaused(bool, oneshot::Sender<()>),
+    ConsoleText(std::sync::Arc<[u8]>, oneshot::Sender<()>),
     Stop(String, oneshot::Sender<()>),
 }
 
@@ -301,6 +302,11 @@ impl BridgeHandle {
     /// Tells that the driver saw the VM paused or going on.
     pub fn target_paused(&self, paused: bool) -> Reply<()> {
         self.ask(|reply| Command::TargetPaused(paused, reply))
+    }
+
+    /// Tells a debug port's bridge what the same VM's console shows: signs of a stop, of a reset, of another kernel.
+    pub fn console_text(&self, text: std::sync::Arc<[u8]>) -> Reply<()> {
+        self.ask(|reply| Command::ConsoleText(text, reply))
     }
 
     /// Ends the bridge: pending bytes get 2 s, a stopped kernel 4 s. Answers when the end has begun.

@@ -28,6 +28,9 @@ pub enum Input<'a> {
     DebuggerDetached,
     /// Bytes of the debugger.
     FromDebugger(&'a [u8]),
+    /// What the console's own port shows, as far as it is read (by a break-in, or told by
+    /// [`BridgeHandle::console_text`](crate::bridge::BridgeHandle::console_text)): signs of a stop or of a new boot.
+    ConsoleText(&'a [u8]),
     /// Somebody asks for a break-in (`vmserial break`, the session).
     BreakIn,
     /// The BREAK of [`Output::SendBreak`] went out (`Ok`: the way), or could not (`Err`: way and reason in one text).

@@ -100,12 +100,15 @@ fn watch(ports: &SessionPorts, events: &SessionEvents) {
     if let Some(console) = &ports.console {
         let mut output = console.output();
         let sender = events.sender();
+        let debug = ports.debug.clone();
         events.spawn("console-watch", move || {
             let mut scanner = BannerScanner::default();
             loop {
                 match output.blocking_recv() {
                     Ok(chunk) => {
                         sender.send(SessionEvent::ConsoleActivity);
+                        // The debug port itself tells nothing of a reset; it needs no answer.
+                        drop(debug.console_text(chunk.bytes.clone()));
                         if let Some(sign) = scanner.push(&chunk.bytes) {
                             sender.send(SessionEvent::KernelStopped(format!("console: {sign}")));
                         }

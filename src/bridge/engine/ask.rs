@@ -74,6 +74,10 @@ impl Engine {
                 self.mediate(Input::TargetPaused(paused));
                 let _ = answer.send(());
             }
+            Command::ConsoleText(text, answer) => {
+                self.mediate(Input::ConsoleText(&text));
+                let _ = answer.send(());
+            }
             Command::Stop(reason, answer) => {
                 tracing::debug!(reason, "stop asked for");
                 self.begin_end(Outcome::Stopped);

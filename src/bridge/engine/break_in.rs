@@ -324,21 +324,25 @@ impl Engine {
         }
     }
 
-    /// An open break port is read and dropped: an unread port makes its guest lose bytes.
+    /// An open break port is read, because an unread port makes its guest lose bytes; the mediator looks for signs in it.
     fn read_break_port(&mut self, context: &mut Context<'_>) {
         let Some((channel, until)) = &mut self.break_in.open_port else {
             return;
         };
         let mut buffer = [0; 4096];
+        let mut text = Vec::new();
         let ended = loop {
             match channel.poll_read_some(context, &mut buffer) {
                 Poll::Ready(Ok(0) | Err(_)) => break true,
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(count)) => text.extend_from_slice(&buffer[..count]),
                 Poll::Pending => break false,
             }
         };
         if ended || *until <= self.now {
             self.break_in.open_port = None;
+        }
+        if !text.is_empty() {
+            self.mediate(Input::ConsoleText(&text));
         }
     }
 }
