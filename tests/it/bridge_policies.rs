@@ -1,4 +1,701 @@
+//! What `vmserial bridge` promises besides its bytes: who is served, what waits, what is skipped, how it starts and ends.
+
+use crate::kit::{PATIENCE, Running, Sandbox, connect, wait_until};
 use libtest_mimic::Trial;
+use serde_json::Value;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+
 pub fn trials() -> Vec<Trial> {
-    Vec::new()
+    let trial = |name: &str, test: fn()| {
+        Trial::test(format!("bridge_policies::{name}"), move || {
+            test();
+            Ok(())
+        })
+    };
+    vec![
+        trial(
+            "a_target_that_comes_back_finds_its_client_attached",
+            target_comes_back,
+        ),
+        trial("a_target_that_listens_late_is_found", target_late),
+        trial(
+            "a_vm_that_dials_again_finds_its_client_attached",
+            target_dials_again,
+        ),
+        trial("a_second_client_is_refused_at_once", second_refused),
+        trial("a_client_that_left_makes_room", client_left),
+        trial("take_over_replaces_the_first_client", take_over),
+        trial("raw_holds_a_fast_target_back", back_pressure),
+        trial("a_stalled_console_slows_nobody_down_and_skips", skip),
+        trial("hold_and_replay_keep_what_nobody_read", hold_and_replay),
+        trial("once_ends_with_the_target", once_target),
+        trial("once_passes_half_close_both_ways", once_half_close),
+        trial(
+            "the_end_of_standard_input_ends_the_bridge_after_the_answer",
+            stdin_end,
+        ),
+        trial("a_half_closed_client_is_answered", half_closed_client),
+        trial("signals_end_it_with_their_codes", signals),
+        trial("its_sockets_are_private_and_go_with_it", private_sockets),
+        trial("a_stale_socket_is_replaced_and_nothing_else", stale_socket),
+        trial("a_busy_port_names_its_owner", busy_port),
+        trial("what_is_not_served_is_refused_by_name", not_served),
+        trial("wrong_usage_is_told", wrong_usage),
+        trial("a_target_that_never_comes_is_a_missed_deadline", never_came),
+        trial("a_terminal_outlives_its_users", terminal_users),
+        trial("a_log_and_a_file_get_every_byte", log_and_file),
+        trial("events_are_json_lines", json_events),
+        trial("an_idle_bridge_sleeps", idle_sleeps),
+    ]
+}
+
+fn vm(sandbox: &Sandbox) -> UnixListener {
+    let path = sandbox.path("vm");
+    let _ = std::fs::remove_file(&path);
+    UnixListener::bind(path).unwrap()
+}
+
+fn accepted(listener: &UnixListener) -> UnixStream {
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Starts a bridge from `vm` to the clients, with words of its own in front; everything worth knowing is said with `-v`.
+fn bridge(sandbox: &Sandbox, words: &[&str], clients: &[&str]) -> Running {
+    let mut all: Vec<String> = ["-v", "bridge"].map(String::from).into();
+    all.extend(words.iter().map(|word| (*word).to_owned()));
+    all.push(sandbox.endpoint("connect:unix", "vm"));
+    all.extend(clients.iter().map(|client| match client.split_once('@') {
+        Some((kind, name)) => sandbox.endpoint(kind, name),
+        None => (*client).to_owned(),
+    }));
+    let mut bridge = sandbox.start(all);
+    bridge.wait_line("ready");
+    bridge
+}
+
+/// A bridge that is up, with one client on the Unix socket `c`.
+fn up(sandbox: &Sandbox, words: &[&str]) -> (Running, UnixStream, UnixStream) {
+    let listener = vm(sandbox);
+    let mut bridge = bridge(sandbox, words, &["listen:unix@c"]);
+    let vm = accepted(&listener);
+    bridge.wait_line("target up");
+    let client = connect(&sandbox.path("c"));
+    bridge.wait_line("client 1 attached");
+    (bridge, vm, client)
+}
+
+fn read_exactly(stream: &mut impl Read, count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    stream.read_exact(&mut bytes).unwrap();
+    bytes
+}
+
+/// The other side closed. A reset says so too: what was refused had bytes of ours unread.
+fn assert_ends(stream: &mut impl Read) {
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => assert!(rest.is_empty(), "{rest:?}"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
+fn target_comes_back() {
+    let sandbox = Sandbox::new();
+    let (mut bridge, mut first, mut client) = up(&sandbox, &[]);
+    first.write_all(b"boot 1").unwrap();
+    assert_eq!(read_exactly(&mut client, 6), b"boot 1");
+    // Gone for good, as when QEMU is killed: the socket file stays and refuses.
+    drop(first);
+    bridge.wait_line("target away: refused");
+    let listener = vm(&sandbox);
+    let mut second = accepted(&listener);
+    second.write_all(b"boot 2").unwrap();
+    client.write_all(b"key").unwrap();
+    assert_eq!(read_exactly(&mut client, 6), b"boot 2");
+    assert_eq!(read_exactly(&mut second, 3), b"key");
+}
+
+fn target_late() {
+    let sandbox = Sandbox::new();
+    let mut bridge = bridge(&sandbox, &[], &["listen:unix@c"]);
+    bridge.wait_line("target away: absent");
+    let mut client = connect(&sandbox.path("c"));
+    let listener = vm(&sandbox);
+    let mut vm = accepted(&listener);
+    vm.write_all(b"hello").unwrap();
+    assert_eq!(read_exactly(&mut client, 5), b"hello");
+}
+
+fn target_dials_again() {
+    let sandbox = Sandbox::new();
+    let mut bridge = sandbox.start([
+        "-v".to_owned(),
+        "bridge".into(),
+        "listen:tcp:127.0.0.1:0".into(),
+        sandbox.endpoint("listen:unix", "c"),
+    ]);
+    let line = bridge.wait_line("listening target");
+    let address = line.rsplit_once("tcp:").unwrap().1.to_owned();
+    bridge.wait_line("ready");
+    let mut client = connect(&sandbox.path("c"));
+    bridge.wait_line("client 1 attached");
+    for boot in [b"boot 1", b"boot 2"] {
+        let mut vm = TcpStream::connect(&address).unwrap();
+        bridge.wait_line("target up");
+        vm.write_all(boot).unwrap();
+        assert_eq!(read_exactly(&mut client, 6), boot);
+        // A second VM on the same port is closed at once.
+        let mut other = TcpStream::connect(&address).unwrap();
+        other.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_ends(&mut other);
+        drop(vm);
+        bridge.wait_line("target away");
+    }
+}
+
+fn second_refused() {
+    let sandbox = Sandbox::new();
+    let (mut bridge, mut vm, mut first) = up(&sandbox, &[]);
+    let mut second = connect(&sandbox.path("c"));
+    assert_ends(&mut second);
+    let line = bridge.wait_line("client 1 refused");
+    assert!(line.contains("serves one client, and connection 1"), "{line}");
+    vm.write_all(b"still").unwrap();
+    assert_eq!(read_exactly(&mut first, 5), b"still");
+}
+
+fn client_left() {
+    let sandbox = Sandbox::new();
+    let listener = vm(&sandbox);
+    let mut bridge = bridge(&sandbox, &[], &["listen:tcp:127.0.0.1:0"]);
+    let mut vm = accepted(&listener);
+    let line = bridge.said();
+    let address = line
+        .lines()
+        .find_map(|line| line.strip_prefix("listening client 1 listen:tcp:"))
+        .unwrap()
+        .to_owned();
+    for round in 0..3 {
+        let mut client = TcpStream::connect(&address).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(b"in").unwrap();
+        assert_eq!(read_exactly(&mut vm, 2), b"in");
+        vm.write_all(b"out").unwrap();
+        assert_eq!(read_exactly(&mut client, 3), b"out");
+        drop(client);
+        if round > 0 {
+            // The target is silent: the end is seen all the same.
+            bridge.wait_line("client 1 detached");
+        }
+    }
+}
+
+fn take_over() {
+    let sandbox = Sandbox::new();
+    let (mut bridge, mut vm, mut first) = up(&sandbox, &["--take-over"]);
+    let mut second = connect(&sandbox.path("c"));
+    assert_ends(&mut first);
+    assert!(bridge.wait_line("client 1 detached").contains("taken over"));
+    bridge.wait_line("client 1 attached");
+    vm.write_all(b"yours").unwrap();
+    assert_eq!(read_exactly(&mut second, 5), b"yours");
+}
+
+fn random(count: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut bytes = Vec::with_capacity(count + 8);
+    while bytes.len() < count {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(count);
+    bytes
+}
+
+fn back_pressure() {
+    let sandbox = Sandbox::new();
+    let (mut bridge, mut vm, mut client) = up(&sandbox, &[]);
+    let sent = random(16 << 20);
+    let all = sent.clone();
+    let writer = std::thread::spawn(move || {
+        vm.write_all(&all).unwrap();
+        vm
+    });
+    bridge.wait_line("target paused");
+    assert!(!writer.is_finished(), "the VM waits for the client");
+    assert!(read_exactly(&mut client, sent.len()) == sent, "nothing is lost");
+    bridge.wait_line("target resumed");
+    writer.join().unwrap();
+}
+
+fn skip() {
+    let sandbox = Sandbox::new();
+    let listener = vm(&sandbox);
+    let mut bridge = bridge(&sandbox, &[], &["listen:unix@a", "listen:unix@b"]);
+    let mut vm = accepted(&listener);
+    let mut fast = connect(&sandbox.path("a"));
+    bridge.wait_line("client 1 attached");
+    let mut stalled = connect(&sandbox.path("b"));
+    bridge.wait_line("client 2 attached");
+    let sent = random(32 << 20);
+    // The VM never waits for a console, so it is the test that lets the fast one keep up.
+    for part in sent.chunks(32 << 10) {
+        vm.write_all(part).unwrap();
+        assert!(
+            read_exactly(&mut fast, part.len()) == part,
+            "the fast one gets everything"
+        );
+    }
+    vm.write_all(b"--the end--").unwrap();
+    let memory = std::fs::read_to_string(format!("/proc/{}/status", bridge.pid())).unwrap_or_default();
+    let resident: u64 = memory
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .map_or(0, |line| line.trim().trim_end_matches(" kB").parse().unwrap());
+    assert!(resident < 64 << 10, "{resident} KiB for a flooded port");
+    let mut seen = Vec::new();
+    let mut buffer = vec![0; 1 << 16];
+    while !seen.ends_with(b"--the end--") {
+        let count = stalled.read(&mut buffer).unwrap();
+        assert_ne!(count, 0);
+        seen.extend_from_slice(&buffer[..count]);
+    }
+    let marker = b"[vmserial: ";
+    let at = seen
+        .windows(marker.len())
+        .position(|window| window == marker)
+        .unwrap();
+    let text = String::from_utf8_lossy(&seen[at + marker.len()..at + marker.len() + 40]).into_owned();
+    let skipped: usize = text.split(' ').next().unwrap().parse().unwrap();
+    let line = format!("\r\n[vmserial: {skipped} bytes skipped]\r\n");
+    let start = at - 2;
+    assert_eq!(&seen[start..start + line.len()], line.as_bytes());
+    assert_eq!(seen[..start], sent[..start], "up to the gap every byte is right");
+    let after = &seen[start + line.len()..seen.len() - b"--the end--".len()];
+    assert!(*after == sent[sent.len() - after.len()..], "behind it too");
+    assert_eq!(start + skipped + after.len(), sent.len(), "the count is exact");
+    bridge.wait_line(&format!("client 2 skipped {skipped} bytes"));
+}
+
+fn hold_and_replay() {
+    let sandbox = Sandbox::new();
+    let listener = vm(&sandbox);
+    let log = sandbox.path("log").display().to_string();
+    let mut bridge_a = bridge(&sandbox, &["--hold", "8", "--log", &log], &["listen:unix@c"]);
+    let mut vm_a = accepted(&listener);
+    bridge_a.wait_line("target up");
+    vm_a.write_all(b"0123456789").unwrap();
+    // What is in the log has been read, and nobody was there for it.
+    wait_until("the bytes are read", || {
+        (std::fs::read(&log).ok()?.len() == 10).then_some(())
+    });
+    let mut client = connect(&sandbox.path("c"));
+    vm_a.write_all(b"x").unwrap();
+    assert_eq!(read_exactly(&mut client, 9), b"23456789x");
+    drop(bridge_a);
+
+    let sandbox = Sandbox::new();
+    let listener = vm(&sandbox);
+    let mut bridge_b = bridge(
+        &sandbox,
+        &["--replay", "6", "--as", "console"],
+        &["listen:unix@c"],
+    );
+    let mut vm_b = accepted(&listener);
+    bridge_b.wait_line("target up");
+    let mut first = connect(&sandbox.path("c"));
+    bridge_b.wait_line("client 1 attached");
+    vm_b.write_all(b"login: root").unwrap();
+    assert_eq!(read_exactly(&mut first, 11), b"login: root");
+    let mut late = connect(&sandbox.path("c"));
+    assert_eq!(read_exactly(&mut late, 6), b": root");
+}
+
+fn once_target() {
+    let sandbox = Sandbox::new();
+    let (mut bridge, mut vm, mut client) = up(&sandbox, &["--once"]);
+    let sent = random(1 << 20);
+    let all = sent.clone();
+    let writer = std::thread::spawn(move || vm.write_all(&all).unwrap());
+    let mut seen = Vec::new();
+    client.read_to_end(&mut seen).unwrap();
+    assert!(seen == sent, "what was read is delivered");
+    writer.join().unwrap();
+    assert_eq!(bridge.wait_end(), 0);
+}
+
+fn once_half_close() {
+    let sandbox = Sandbox::new();
+    let (mut bridge, mut vm, mut client) = up(&sandbox, &["--once", "--linger", "20s"]);
+    client.write_all(b"question").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut question = Vec::new();
+    vm.read_to_end(&mut question).unwrap();
+    assert_eq!(question, b"question");
+    vm.write_all(b"answer").unwrap();
+    drop(vm);
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"answer");
+    assert_eq!(bridge.wait_end(), 0);
+
+    // The other way round.
+    let sandbox = Sandbox::new();
+    let (mut bridge, mut vm, mut client) = up(&sandbox, &["--once", "--linger", "20s"]);
+    vm.write_all(b"question").unwrap();
+    vm.shutdown(Shutdown::Write).unwrap();
+    let mut question = Vec::new();
+    client.read_to_end(&mut question).unwrap();
+    assert_eq!(question, b"question");
+    client.write_all(b"answer").unwrap();
+    drop(client);
+    let mut answer = Vec::new();
+    vm.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"answer");
+    assert_eq!(bridge.wait_end(), 0);
+}
+
+fn stdin_end() {
+    let sandbox = Sandbox::new();
+    let listener = vm(&sandbox);
+    let mut bridge = bridge(&sandbox, &["--linger", "20s"], &["stdio"]);
+    let mut vm = accepted(&listener);
+    bridge.wait_line("target up");
+    bridge.type_bytes(b"uptime\n");
+    drop(bridge.stdin.take());
+    assert_eq!(read_exactly(&mut vm, 7), b"uptime\n");
+    vm.write_all(b"up 3 days\n").unwrap();
+    bridge.wait_output(b"up 3 days\n");
+    drop(vm);
+    assert_eq!(bridge.wait_end(), 0);
+}
+
+fn half_closed_client() {
+    let sandbox = Sandbox::new();
+    let (mut bridge, mut vm, mut client) = up(&sandbox, &[]);
+    client.write_all(b"question").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_exactly(&mut vm, 8), b"question");
+    vm.write_all(b"answer").unwrap();
+    assert_eq!(read_exactly(&mut client, 6), b"answer");
+    drop(client);
+    bridge.wait_line("client 1 detached");
+    // The target was not half-closed.
+    let mut next = connect(&sandbox.path("c"));
+    next.write_all(b"more").unwrap();
+    assert_eq!(read_exactly(&mut vm, 4), b"more");
+}
+
+fn signals() {
+    for (signal, expected) in [("TERM", 0), ("INT", 130), ("HUP", 0)] {
+        let sandbox = Sandbox::new();
+        let (mut bridge, mut vm, mut client) = up(&sandbox, &[]);
+        vm.write_all(b"last words").unwrap();
+        bridge.signal(signal);
+        let mut seen = Vec::new();
+        client.read_to_end(&mut seen).unwrap();
+        assert!(b"last words".starts_with(&seen[..]), "{seen:?}");
+        assert_eq!(bridge.wait_end_with_input_open(), expected, "SIG{signal}");
+        assert!(!sandbox.path("c").exists(), "the socket is removed");
+    }
+}
+
+fn private_sockets() {
+    let sandbox = Sandbox::new();
+    let mut bridge = bridge(&sandbox, &[], &["listen:unix@c", "pty@p"]);
+    let metadata = std::fs::symlink_metadata(sandbox.path("c")).unwrap();
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    let device = std::fs::read_link(sandbox.path("p")).unwrap();
+    assert_eq!(
+        std::fs::metadata(device).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    bridge.signal("TERM");
+    assert_eq!(bridge.wait_end_with_input_open(), 0);
+    assert!(!sandbox.path("c").exists());
+    assert!(std::fs::symlink_metadata(sandbox.path("p")).is_err());
+}
+
+fn stale_socket() {
+    let sandbox = Sandbox::new();
+    drop(UnixListener::bind(sandbox.path("c")).unwrap());
+    assert!(sandbox.path("c").exists(), "stale");
+    let running = bridge(&sandbox, &[], &["listen:unix@c"]);
+    connect(&sandbox.path("c"));
+    drop(running);
+
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.path("c"), "precious").unwrap();
+    let target = sandbox.endpoint("connect:unix", "vm");
+    let ended = sandbox.run([
+        "bridge".to_owned(),
+        target.clone(),
+        sandbox.endpoint("listen:unix", "c"),
+    ]);
+    insta::assert_snapshot!("a_file_where_a_socket_should_be", ended.shown(&sandbox));
+    assert_eq!(std::fs::read(sandbox.path("c")).unwrap(), b"precious");
+
+    // As the VM's side, and somebody who answers.
+    let ended = sandbox.run([
+        "bridge".to_owned(),
+        sandbox.endpoint("connect:unix", "c"),
+        "pty".into(),
+    ]);
+    insta::assert_snapshot!("a_file_where_the_vm_should_be", ended.shown(&sandbox));
+    let _live = UnixListener::bind(sandbox.path("live")).unwrap();
+    let ended = sandbox.run([
+        "bridge".to_owned(),
+        target.clone(),
+        sandbox.endpoint("listen:unix", "live"),
+    ]);
+    insta::assert_snapshot!(
+        "a_socket_that_somebody_serves",
+        without_our_name(&ended.shown(&sandbox))
+    );
+    std::fs::write(sandbox.path("link"), "precious").unwrap();
+    let ended = sandbox.run(["bridge".to_owned(), target, sandbox.endpoint("pty", "link")]);
+    insta::assert_snapshot!("a_file_where_a_link_should_be", ended.shown(&sandbox));
+}
+
+/// The test program's name has a hash in it.
+fn without_our_name(text: &str) -> String {
+    let program = std::fs::read_to_string("/proc/self/comm").unwrap();
+    text.replace(program.trim_end(), "[PROGRAM]")
+}
+
+fn busy_port() {
+    let sandbox = Sandbox::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let ended = sandbox.run([
+        "bridge".to_owned(),
+        sandbox.endpoint("connect:unix", "vm"),
+        format!("listen:tcp:127.0.0.1:{port}"),
+    ]);
+    let shown = ended.shown(&sandbox).replace(&port.to_string(), "[PORT]");
+    insta::assert_snapshot!("a_busy_port", without_our_name(&shown));
+}
+
+fn not_served() {
+    let sandbox = Sandbox::new();
+    let mut all = String::new();
+    for (target, client) in [
+        ("connect:telnet:h:23", "pty"),
+        ("connect:unix:/x", "listen:rfc2217:127.0.0.1:0"),
+        ("connect:unix:/x", "listen:pipe:vm1"),
+        ("tty:/dev/ttyUSB0,baud=115200", "pty"),
+        ("connect:unix:/x", "exec:cat"),
+        ("connect:tcp:127.0.0.1:1,via=root@h", "pty"),
+        ("connect:unix:/x", "kd=pty"),
+    ] {
+        let ended = sandbox.run(["bridge", target, client]);
+        assert_eq!(ended.code, Some(5), "{target} {client}");
+        all.push_str(&ended.stderr);
+    }
+    insta::assert_snapshot!("kinds_that_are_not_served", all);
+}
+
+fn wrong_usage() {
+    let sandbox = Sandbox::new();
+    let mut all = String::new();
+    for words in [
+        &["connect:unix:/x", "listen:unix"][..],
+        &["unix:/x", "pty"],
+        &["connect:unix:/x", "stdio", "stdio"],
+        &["connect:unix:/x", "gdb=pty", "--as", "raw"],
+        &["connect:unix:/x", "pty", "--wait", "5"],
+        &["file:/x", "pty"],
+    ] {
+        let ended = sandbox.run(std::iter::once("bridge").chain(words.iter().copied()));
+        assert_eq!(ended.code, Some(2), "{words:?}: {}", ended.stderr);
+        all.push_str(&ended.stderr);
+    }
+    insta::assert_snapshot!("wrong_usage", all);
+}
+
+fn never_came() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.run([
+        "bridge".to_owned(),
+        "--wait".into(),
+        "300ms".into(),
+        sandbox.endpoint("connect:unix", "vm"),
+        sandbox.endpoint("listen:unix", "c"),
+    ]);
+    insta::assert_snapshot!("a_target_that_never_came", ended.shown(&sandbox));
+}
+
+/// A terminal has no read timeout of its own.
+fn read_terminal(terminal: &mut std::fs::File, count: usize) -> Vec<u8> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut bytes = Vec::new();
+    while bytes.len() < count {
+        let patience = Timespec {
+            tv_sec: PATIENCE.as_secs() as i64,
+            tv_nsec: 0,
+        };
+        let ready = poll(&mut [PollFd::new(terminal, PollFlags::IN)], Some(&patience)).unwrap();
+        assert!(ready > 0, "the terminal stays silent after {bytes:?}");
+        let mut part = vec![0; count - bytes.len()];
+        let got = terminal.read(&mut part).unwrap();
+        bytes.extend_from_slice(&part[..got]);
+    }
+    bytes
+}
+
+fn terminal_users() {
+    let sandbox = Sandbox::new();
+    let listener = vm(&sandbox);
+    let log = sandbox.path("log").display().to_string();
+    let mut bridge = bridge(&sandbox, &["--log", &log], &["pty@p"]);
+    let mut vm = accepted(&listener);
+    bridge.wait_line("target up");
+    // Cooked, it would echo this back into the VM.
+    vm.write_all(b"nobody reads this\r\n").unwrap();
+    wait_until("the bytes are read", || {
+        (std::fs::read(&log).ok()?.len() == 19).then_some(())
+    });
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+    for user in 0..3 {
+        let terminal = rustix::fs::open(sandbox.path("p"), flags, rustix::fs::Mode::empty()).unwrap();
+        let mut terminal = std::fs::File::from(terminal);
+        bridge.wait_line("client 1 attached");
+        let key = format!("key {user}\r");
+        terminal.write_all(key.as_bytes()).unwrap();
+        assert_eq!(
+            read_exactly(&mut vm, key.len()),
+            key.as_bytes(),
+            "no echo, no stale byte"
+        );
+        vm.write_all(b"answer\n").unwrap();
+        assert_eq!(read_terminal(&mut terminal, 7), b"answer\n");
+        drop(terminal);
+        bridge.wait_line("client 1 detached");
+    }
+    // Opened, written and closed in one go: what was written arrives.
+    std::fs::write(sandbox.path("p"), "echo hi").unwrap();
+    assert_eq!(read_exactly(&mut vm, 7), b"echo hi");
+}
+
+fn log_and_file() {
+    let sandbox = Sandbox::new();
+    let listener = vm(&sandbox);
+    let log = sandbox.path("log").display().to_string();
+    let mut bridge = bridge(&sandbox, &["--log", &log], &["file@f", "listen:unix@c"]);
+    let mut vm = accepted(&listener);
+    bridge.wait_line("target up");
+    let mut client = connect(&sandbox.path("c"));
+    bridge.wait_line("client 2 attached");
+    let sent = random(300_000);
+    vm.write_all(&sent).unwrap();
+    assert!(read_exactly(&mut client, sent.len()) == sent);
+    // The log is written before anybody else gets the bytes.
+    assert!(std::fs::read(&log).unwrap() == sent);
+    bridge.signal("TERM");
+    assert_eq!(bridge.wait_end_with_input_open(), 0);
+    assert!(std::fs::read(sandbox.path("f")).unwrap() == sent);
+    for name in ["log", "f"] {
+        let mode = std::fs::metadata(sandbox.path(name))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+fn json_events() {
+    let sandbox = Sandbox::new();
+    let (mut bridge, vm, client) = up_json(&sandbox);
+    let mut second = connect(&sandbox.path("c"));
+    assert_ends(&mut second);
+    drop(client);
+    bridge.wait_output(b"client_detached");
+    drop(vm);
+    bridge.wait_output(br#""reason":"refused""#);
+    bridge.signal("TERM");
+    assert_eq!(bridge.wait_end_with_input_open(), 0);
+    let output = String::from_utf8(bridge.all_output().to_vec()).unwrap();
+    let events: Vec<String> = output
+        .lines()
+        .map(|line| {
+            let value: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(value["v"], 1, "{line}");
+            assert!(value["time"].as_str().unwrap().ends_with('Z'), "{line}");
+            value["event"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    assert_eq!(
+        events,
+        [
+            "ready",
+            "target",
+            "client_attached",
+            "client_refused",
+            "client_detached",
+            "target",
+            "target",
+            "stopped"
+        ]
+    );
+}
+
+fn up_json(sandbox: &Sandbox) -> (Running, UnixStream, UnixStream) {
+    let listener = vm(sandbox);
+    let mut bridge = sandbox.bridge([
+        "--json".to_owned(),
+        sandbox.endpoint("connect:unix", "vm"),
+        sandbox.endpoint("listen:unix", "c"),
+    ]);
+    let vm = accepted(&listener);
+    drop(listener);
+    bridge.wait_output(br#""state":"up""#);
+    let client = connect(&sandbox.path("c"));
+    bridge.wait_output(b"client_attached");
+    (bridge, vm, client)
+}
+
+fn idle_sleeps() {
+    let sandbox = Sandbox::new();
+    let listener = vm(&sandbox);
+    let mut bridge = bridge(&sandbox, &["--as", "console"], &["listen:unix@c", "pty@p"]);
+    let _vm = accepted(&listener);
+    bridge.wait_line("target up");
+    // Whoever came, left and came again must not keep it awake: a terminal's hang-up is reported for ever.
+    let mut stay = Vec::new();
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+    for round in 0..2 {
+        stay.clear();
+        if round > 0 {
+            bridge.wait_line("client 2 detached");
+        }
+        let terminal = rustix::fs::open(sandbox.path("p"), flags, rustix::fs::Mode::empty()).unwrap();
+        bridge.wait_line("client 2 attached");
+        let client = connect(&sandbox.path("c"));
+        bridge.wait_line("client 1 attached");
+        stay.push((terminal, client));
+    }
+    let ticks = || -> Option<u64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", bridge.pid())).ok()?;
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+    };
+    let Some(before) = ticks() else { return };
+    let began = std::time::Instant::now();
+    wait_until("a second has passed", || {
+        (began.elapsed().as_secs() >= 1).then_some(())
+    });
+    let used = ticks().unwrap() - before;
+    assert!(
+        used <= 2,
+        "{used} clock ticks of 10 ms in an idle second: it spins"
+    );
 }

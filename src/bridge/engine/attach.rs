@@ -21,6 +21,12 @@ impl Engine {
             return false;
         }
         let mut progress = false;
+        if !self.is_full()
+            && let Some((slot, channel, writes)) = self.next_client.take()
+        {
+            self.client_came(slot, channel, writes);
+            progress = true;
+        }
         for index in 0..self.slots.len() {
             let number = index + 1;
             let busy = self.is_full() || self.clients.iter().any(|client| client.slot == number);
@@ -43,6 +49,16 @@ impl Engine {
     }
 
     fn client_came(&mut self, slot: usize, channel: Channel, writes: bool) {
+        // A client that leaves and one that comes are seen in the same instant: who left has the right to its last
+        // bytes, who comes has the right to its place.
+        if self.is_full()
+            && !self.options.take_over
+            && self.next_client.is_none()
+            && self.clients[0].channel.peer_is_gone()
+        {
+            self.next_client = Some((slot, channel, writes));
+            return;
+        }
         self.last_connection += 1;
         let id = ClientId(self.last_connection);
         if let Err(reason) = self.make_room(id) {

@@ -7,6 +7,7 @@ use super::outcome::Outcome;
 use super::slot::Slot;
 use super::target::TargetSide;
 use crate::bridge::capture::Capture;
+use crate::bridge::channel::Channel;
 use crate::bridge::event::{EVENT_VERSION, Event, EventRecord, SharedEvent};
 use crate::bridge::handle::{BridgeHandle, Command};
 use crate::bridge::history::History;
@@ -76,6 +77,8 @@ pub struct Engine {
     pub(super) target: TargetSide,
     pub(super) slots: Vec<Slot>,
     pub(super) clients: Vec<Client>,
+    /// Came while the one client of the policy was gone already, with bytes of it still to be read.
+    pub(super) next_client: Option<(usize, Channel, bool)>,
     pub(super) last_connection: u64,
     pub(super) flow: Flow,
     pub(super) to_target: Rest,
@@ -138,6 +141,7 @@ impl Engine {
             target,
             slots,
             clients: Vec::new(),
+            next_client: None,
             last_connection: 0,
             flow,
             to_target: Rest::default(),

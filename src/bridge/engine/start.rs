@@ -5,7 +5,7 @@ use super::outcome::{Outcome, StopSignal};
 use crate::bridge::event::SharedEvent;
 use crate::bridge::handle::BridgeHandle;
 use crate::bridge::spec::BridgeSpec;
-use crate::bridge::sys;
+use crate::bridge::sys::StopSignals;
 use crate::model::{FailureKind, Problem};
 use std::pin::Pin;
 use std::sync::mpsc;
@@ -113,14 +113,15 @@ fn run_thread(
         }
     };
     let outcome = runtime.block_on(async {
-        let bound = Engine::bind(spec).and_then(|engine| match beside {
-            Some(beside) => {
-                let beside = beside(engine.handle())?;
-                Ok((engine, Some(beside)))
-            }
-            None => Ok((engine, None)),
-        });
-        let (engine, beside) = match bound {
+        // Taken over first: whoever reads `ready` may send one at once.
+        let signals = match signals {
+            Signals::Handled => StopSignals::new().map(Some),
+            Signals::LeftAlone => Ok(None),
+        };
+        let signals = signals
+            .map_err(|error| Problem::new(FailureKind::Host, format!("cannot take signals over: {error}")));
+        let bound = signals.and_then(|signals| bind(spec, beside).map(|bound| (signals, bound)));
+        let (signals, (engine, beside)) = match bound {
             Ok(bound) => bound,
             Err(problem) => {
                 // The starter waits for exactly this.
@@ -129,8 +130,8 @@ fn run_thread(
             }
         };
         let handle = engine.handle();
-        if signals == Signals::Handled {
-            tokio::spawn(stop_on_signals(handle.clone(), Arc::clone(seen)));
+        if let Some(signals) = signals {
+            tokio::spawn(stop_on_signals(signals, handle.clone(), Arc::clone(seen)));
         }
         let answer = (
             handle.clone(),
@@ -154,8 +155,18 @@ fn run_thread(
     outcome
 }
 
-async fn stop_on_signals(handle: BridgeHandle, seen: Arc<OnceLock<StopSignal>>) {
-    while let Ok(signal) = sys::stop_signal().await {
+type BesideFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Opens the listeners, then prepares what runs beside.
+fn bind(spec: BridgeSpec, beside: Option<Beside>) -> Result<(Engine, Option<BesideFuture>), Problem> {
+    let engine = Engine::bind(spec)?;
+    let beside = beside.map(|beside| beside(engine.handle())).transpose()?;
+    Ok((engine, beside))
+}
+
+async fn stop_on_signals(mut signals: StopSignals, handle: BridgeHandle, seen: Arc<OnceLock<StopSignal>>) {
+    loop {
+        let signal = signals.next().await;
         // The first one decides the exit code.
         let _ = seen.set(signal);
         // An ended bridge answers nothing, and needs no stop.

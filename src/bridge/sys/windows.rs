@@ -147,16 +147,40 @@ pub fn write_stdout(bytes: &[u8]) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Waits for Ctrl-C, Ctrl-Break or the console's closing.
-pub async fn stop_signal() -> io::Result<StopSignal> {
-    let mut close = tokio::signal::windows::ctrl_close()?;
-    let mut ctrl_break = tokio::signal::windows::ctrl_break()?;
-    let mut ctrl_c = tokio::signal::windows::ctrl_c()?;
-    Ok(tokio::select! {
-        _ = ctrl_c.recv() => StopSignal::Interrupt,
-        _ = ctrl_break.recv() => StopSignal::Interrupt,
-        _ = close.recv() => StopSignal::Terminate,
-    })
+/// Ctrl-C, Ctrl-Break and the console's closing, from the moment this is made.
+#[derive(Debug)]
+pub struct StopSignals {
+    ctrl_c: tokio::signal::windows::CtrlC,
+    ctrl_break: tokio::signal::windows::CtrlBreak,
+    close: tokio::signal::windows::CtrlClose,
+}
+
+impl StopSignals {
+    /// Takes the signals over. Needs a runtime.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            ctrl_c: tokio::signal::windows::ctrl_c()?,
+            ctrl_break: tokio::signal::windows::ctrl_break()?,
+            close: tokio::signal::windows::ctrl_close()?,
+        })
+    }
+
+    /// Waits for the next one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a signal that came is kept for the next call.
+    pub async fn next(&mut self) -> StopSignal {
+        tokio::select! {
+            _ = self.ctrl_c.recv() => StopSignal::Interrupt,
+            _ = self.ctrl_break.recv() => StopSignal::Interrupt,
+            _ = self.close.recv() => StopSignal::Terminate,
+        }
+    }
 }
 
 impl AsyncRead for NativeStream {

@@ -10,6 +10,6 @@ mod stream;
 pub use files::{create_private_file, read_stdin, write_stdout};
 pub use owner::describe_tcp_owner;
 pub use pty::{PtyServer, open_pty};
-pub use signal::stop_signal;
+pub use signal::StopSignals;
 pub use socket::{LocalListener, check_target_path, dial_local, listen_local, listen_tcp};
 pub use stream::{NativeStream, tune_tcp};

@@ -6,8 +6,11 @@ use std::path::Path;
 use tokio::net::TcpStream;
 
 /// `st` of `/proc/net/tcp` (linux/include/net/tcp_states.h).
-const STATE_FIN_WAIT2: &str = "05";
+const STATE_ESTABLISHED: &str = "01";
 const STATE_LISTEN: &str = "0A";
+
+/// `__SO_ACCEPTCON` in the flags of `/proc/net/unix` (linux/include/uapi/linux/net.h).
+const FLAG_LISTENS: &str = "00010000";
 
 /// One line of `/proc/net/tcp` or `tcp6`.
 struct TcpEntry<'a> {
@@ -74,7 +77,8 @@ pub(super) fn tcp_peer_is_closed(stream: &TcpStream) -> bool {
         .flat_map(|table| tcp_entries(table))
         .find(|entry| entry.local == theirs && entry.remote == ours);
     match entry {
-        Some(entry) => entry.state == STATE_FIN_WAIT2 && entry.inode == "0",
+        // No process holds it. (One that is not accepted yet is held by none either, and is established.)
+        Some(entry) => entry.inode == "0" && entry.state != STATE_ESTABLISHED,
         None => true,
     }
 }
@@ -97,7 +101,10 @@ pub(super) fn describe_unix_owner(path: &Path) -> Option<String> {
     let path = path.to_str()?;
     let inode = table.lines().skip(1).find_map(|line| {
         let (fields, name) = line.split_at_checked(line.find(" /")?)?;
-        (name.trim_start() == path).then(|| fields.split_ascii_whitespace().nth(6))?
+        let mut fields = fields.split_ascii_whitespace();
+        // Connections have the listener's path too.
+        let listens = fields.nth(3) == Some(FLAG_LISTENS);
+        (listens && name.trim_start() == path).then(|| fields.nth(2))?
     })?;
     describe_socket_owner(inode)
 }

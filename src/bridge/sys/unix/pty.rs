@@ -39,11 +39,13 @@ enum Users {
     Attached,
     /// Somebody that nobody serves any more: input is dropped until they leave.
     Ignored,
+    /// The last one left; the slave is not taken back yet.
+    Left,
 }
 
 #[derive(Debug)]
 struct Shared {
-    master: AsyncFd<OwnedFd>,
+    master: Mutex<Master>,
     watch: AsyncFd<OwnedFd>,
     device: CString,
     users: Mutex<Users>,
@@ -62,6 +64,7 @@ pub struct PtyServer {
 #[derive(Debug)]
 pub struct PtyStream {
     shared: Arc<Shared>,
+    ended: bool,
 }
 
 fn cannot(what: &str, error: impl Into<io::Error>) -> Problem {
@@ -101,7 +104,7 @@ pub fn open_pty(link: Option<&Path>) -> Result<PtyServer, Problem> {
     }
     Ok(PtyServer {
         shared: Arc::new(Shared {
-            master: register(master, Interest::READABLE | Interest::WRITABLE)?,
+            master: Mutex::new(Master(Some(register_master(master)?))),
             watch: register(watch, Interest::READABLE)?,
             device,
             users: Mutex::new(Users::Nobody(slave)),
@@ -116,10 +119,16 @@ pub fn open_pty(link: Option<&Path>) -> Result<PtyServer, Problem> {
 fn open_slave(device: &CString) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let slave = rustix::fs::open(device.as_c_str(), flags, Mode::empty())?;
-    let mut settings = rustix::termios::tcgetattr(&slave)?;
-    settings.make_raw();
-    rustix::termios::tcsetattr(&slave, OptionalActions::Now, &settings)?;
+    make_raw(&slave)?;
     Ok(slave)
+}
+
+/// Makes the terminal raw; on Linux a master's settings are its slave's.
+fn make_raw(terminal: &OwnedFd) -> io::Result<()> {
+    let mut settings = rustix::termios::tcgetattr(terminal)?;
+    settings.make_raw();
+    rustix::termios::tcsetattr(terminal, OptionalActions::Now, &settings)?;
+    Ok(())
 }
 
 /// Puts the link in place atomically. A link to another terminal is left over from a former run: numbers change.
@@ -148,6 +157,76 @@ fn make_link(link: &Path, device: &Path) -> Result<(), Problem> {
     std::os::unix::fs::symlink(device, &beside)
         .and_then(|()| std::fs::rename(&beside, link))
         .map_err(|error| cannot(&format!("make the link `{}`", link.display()), error))
+}
+
+/// The master side. The reactor takes a hang-up for final and reports the descriptor ready for ever after; here it ends
+/// with the next user, so the descriptor is registered afresh when it was reported closed and is not.
+#[derive(Debug)]
+struct Master(Option<AsyncFd<OwnedFd>>);
+
+fn register_master(master: OwnedFd) -> Result<AsyncFd<OwnedFd>, Problem> {
+    register(master, Interest::READABLE | Interest::WRITABLE)
+}
+
+impl Master {
+    fn registered(&self) -> io::Result<&AsyncFd<OwnedFd>> {
+        self.0
+            .as_ref()
+            .ok_or_else(|| io::Error::other("the terminal could not be watched any more"))
+    }
+
+    fn renew(&mut self) -> io::Result<()> {
+        if let Some(master) = self.0.take() {
+            self.0 = Some(
+                register_master(master.into_inner()).map_err(|problem| io::Error::other(problem.message))?,
+            );
+        }
+        Ok(())
+    }
+
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let master = self.registered()?;
+            let mut guard = ready!(master.poll_read_ready(context))?;
+            match rustix::io::read(master.get_ref(), &mut *buffer) {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    let reported_closed = guard.ready().is_read_closed();
+                    guard.clear_ready();
+                    if reported_closed {
+                        self.renew()?;
+                    }
+                }
+                // The last user closed the terminal, and everything that was written to it has been read.
+                Err(Errno::IO) => return Poll::Ready(Ok(0)),
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let master = self.registered()?;
+            let mut guard = ready!(master.poll_write_ready(context))?;
+            match rustix::io::write(master.get_ref(), bytes) {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    let reported_closed = guard.ready().is_write_closed();
+                    guard.clear_ready();
+                    if reported_closed {
+                        self.renew()?;
+                        if self.registered()?.poll_write_ready(context).is_ready() {
+                            // Full and hung up: the reader sees the end, and the client goes.
+                            return Poll::Pending;
+                        }
+                    }
+                }
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
 }
 
 /// Hands a descriptor to the reactor.
@@ -194,24 +273,20 @@ impl Shared {
         }
     }
 
-    fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.master.poll_read_ready(context))?;
-            match rustix::io::read(self.master.get_ref(), &mut *buffer) {
-                Ok(count) => return Poll::Ready(Ok(count)),
-                Err(Errno::AGAIN) => guard.clear_ready(),
-                Err(Errno::INTR) => {}
-                // The last user closed the terminal, and everything that was written to it has been read.
-                Err(Errno::IO) => return Poll::Ready(Ok(0)),
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
-        }
+    fn master(&self) -> std::sync::MutexGuard<'_, Master> {
+        // A panic elsewhere cannot have left half of it.
+        self.master.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the slave back: raw again, what nobody read is forgotten, our own opening is no user.
+    fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.master().poll_read(context, buffer)
+    }
+
+    /// Takes the slave back: raw again, what nobody read is forgotten, our own opening is no user. (What a user wrote is
+    /// in the other direction, and stays.)
     fn take_back(&self) -> io::Result<()> {
         let slave = open_slave(&self.device)?;
-        rustix::termios::tcflush(&slave, QueueSelector::IOFlush)?;
+        rustix::termios::tcflush(&slave, QueueSelector::IFlush)?;
         self.take_events()?;
         *self.users() = Users::Nobody(slave);
         Ok(())
@@ -227,17 +302,26 @@ impl PtyServer {
     /// Waits until somebody opens the terminal.
     pub fn poll_attach(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(NativeStream, Facts)>> {
         loop {
-            let ignored = match &*self.shared.users() {
-                Users::Nobody(_) => false,
+            let (ignored, left) = match &*self.shared.users() {
+                Users::Nobody(_) => (false, false),
                 Users::Attached => return Poll::Pending,
-                Users::Ignored => true,
+                Users::Ignored => (true, false),
+                Users::Left => (false, true),
             };
             if ignored {
-                let count = ready!(self.shared.poll_read(context, &mut [0; 4096]))?;
-                if count == 0 {
-                    self.shared.take_back()?;
-                    self.second_look = Some(Box::pin(tokio::time::sleep(SECOND_LOOK)));
+                if ready!(self.shared.poll_read(context, &mut [0; 4096]))? == 0 {
+                    *self.shared.users() = Users::Left;
                 }
+                continue;
+            }
+            if left {
+                if !self.nobody_is_there()? {
+                    // The next one came before we looked.
+                    make_raw(self.shared.master().registered()?.get_ref())?;
+                    return Poll::Ready(Ok(self.attached()));
+                }
+                self.shared.take_back()?;
+                self.second_look = Some(Box::pin(tokio::time::sleep(SECOND_LOOK)));
                 continue;
             }
             let opened = self.shared.poll_opened(context)?.is_ready();
@@ -255,20 +339,27 @@ impl PtyServer {
                 self.shared.take_back()?;
                 continue;
             }
-            let stream = PtyStream {
-                shared: Arc::clone(&self.shared),
-            };
-            return Poll::Ready(Ok((
-                NativeStream::Pty(stream),
-                Facts::whole(self.device.display().to_string()),
-            )));
+            return Poll::Ready(Ok(self.attached()));
         }
+    }
+
+    fn attached(&self) -> (NativeStream, Facts) {
+        *self.shared.users() = Users::Attached;
+        let stream = PtyStream {
+            shared: Arc::clone(&self.shared),
+            ended: false,
+        };
+        (
+            NativeStream::Pty(stream),
+            Facts::whole(self.device.display().to_string()),
+        )
     }
 
     /// Asks the master, with our slave closed.
     fn nobody_is_there(&self) -> io::Result<bool> {
         use rustix::event::{PollFd, PollFlags, poll};
-        let mut descriptors = [PollFd::new(self.shared.master.get_ref(), PollFlags::IN)];
+        let master = self.shared.master();
+        let mut descriptors = [PollFd::new(master.registered()?.get_ref(), PollFlags::IN)];
         let now = rustix::time::Timespec::default();
         poll(&mut descriptors, Some(&now))?;
         let ready = descriptors[0].revents();
@@ -290,7 +381,7 @@ impl Drop for PtyServer {
 impl Drop for PtyStream {
     fn drop(&mut self) {
         // Users cannot be told to leave. The server drops what they type until they do.
-        *self.shared.users() = Users::Ignored;
+        *self.shared.users() = if self.ended { Users::Left } else { Users::Ignored };
     }
 }
 
@@ -300,7 +391,9 @@ impl AsyncRead for PtyStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let count = ready!(self.shared.poll_read(context, buffer.initialize_unfilled()))?;
+        let this = self.get_mut();
+        let count = ready!(this.shared.poll_read(context, buffer.initialize_unfilled()))?;
+        this.ended = count == 0;
         buffer.advance(count);
         Poll::Ready(Ok(()))
     }
@@ -308,15 +401,7 @@ impl AsyncRead for PtyStream {
 
 impl AsyncWrite for PtyStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.shared.master.poll_write_ready(context))?;
-            match rustix::io::write(self.shared.master.get_ref(), bytes) {
-                Ok(count) => return Poll::Ready(Ok(count)),
-                Err(Errno::AGAIN) => guard.clear_ready(),
-                Err(Errno::INTR) => {}
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
-        }
+        self.shared.master().poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
