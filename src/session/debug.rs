@@ -204,7 +204,7 @@ impl Run<'_> {
             SessionEvent::Released(result) => {
                 match &result {
                     Ok(what) if what.is_empty() => {}
-                    Ok(what) => self.front.status(&format!("Kernel: {what}.")),
+                    Ok(what) => self.front.status(&sentence(what)),
                     Err(reason) => self
                         .front
                         .warning(&format!("the kernel could not be freed: {reason}")),
@@ -349,6 +349,17 @@ fn report(
         Ok(Err(reason)) => sender.send(SessionEvent::WayFailed(reason)),
         Err(gone) => sender.send(SessionEvent::WayFailed(gone.to_string())),
     }
+}
+
+/// Makes a sentence of a fragment.
+fn sentence(fragment: &str) -> String {
+    let mut characters = fragment.chars();
+    let first: String = characters
+        .next()
+        .into_iter()
+        .flat_map(char::to_uppercase)
+        .collect();
+    format!("{first}{}.", characters.as_str())
 }
 
 /// Replaces a file of ours; it names paths of the user's and is nobody else's to read.
