@@ -175,7 +175,7 @@ fn read_sources() -> Vec<Source> {
     found
         .iter()
         .map(|path| {
-            let text = fs::read_to_string(&path).unwrap();
+            let text = fs::read_to_string(path.as_path()).unwrap();
             let name = path
                 .strip_prefix(&src)
                 .unwrap()

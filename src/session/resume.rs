@@ -252,8 +252,9 @@ mod tests {
     }
 
     fn stub(says: &[&'static [u8]]) -> Stub {
+        let says: Vec<&'static [u8]> = says.to_vec();
         Stub {
-            says: says.to_vec().into_iter(),
+            says: says.into_iter(),
             heard: Vec::new(),
         }
     }

@@ -140,10 +140,14 @@ fn tests(tally: &mut Tally, name: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Reads `test NAME ... ignored, REASON`.
+/// Reads `test NAME ... ignored (REASON)`.
 fn ignored(line: &str) -> Option<(&str, &str)> {
     let (test, rest) = line.strip_prefix("test ")?.split_once(" ... ignored")?;
-    Some((test.trim(), rest.strip_prefix(", ").unwrap_or("no reason given")))
+    let reason = rest
+        .trim()
+        .strip_prefix('(')
+        .and_then(|rest| rest.strip_suffix(')'));
+    Some((test.trim(), reason.unwrap_or("no reason given")))
 }
 
 fn finish(mut tally: Tally, ci: bool) -> Result<ExitCode> {
