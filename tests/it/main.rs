@@ -3,7 +3,9 @@
 
 mod bad_input;
 mod bridge_bytes;
+mod bridge_life;
 mod bridge_policies;
+mod bridge_rig;
 mod console;
 mod control;
 mod demo;
@@ -18,6 +20,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(bad_input::trials());
     trials.extend(console::trials());
     trials.extend(bridge_bytes::trials());
+    trials.extend(bridge_life::trials());
     trials.extend(bridge_policies::trials());
     trials.extend(control::trials());
     trials.extend(endpoint::trials());

@@ -8,13 +8,15 @@ use super::slot::Slot;
 use super::target::TargetSide;
 use crate::bridge::capture::Capture;
 use crate::bridge::channel::Channel;
+use crate::bridge::dial::BreakPort;
 use crate::bridge::event::{EVENT_VERSION, Event, EventRecord, SharedEvent};
 use crate::bridge::handle::{BridgeHandle, Command};
 use crate::bridge::history::History;
 use crate::bridge::mediator::{Mediator, Output};
+use crate::bridge::open::{Side, check_served};
 use crate::bridge::pump::Rest;
 use crate::bridge::spec::BridgeSpec;
-use crate::model::{FailureKind, Policy, Problem};
+use crate::model::{EndpointSpec, FailureKind, Policy, Problem, Role};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -120,6 +122,9 @@ impl Engine {
                 }))
             }
         };
+        if let BreakPort::Endpoint(endpoint) = &spec.break_port {
+            check_break_port(endpoint)?;
+        }
         let log = spec.log.as_deref().map(Capture::open).transpose()?;
         let slots = spec
             .clients
@@ -322,6 +327,18 @@ impl std::fmt::Debug for Engine {
             .field("clients", &self.clients)
             .finish_non_exhaustive()
     }
+}
+
+/// A break port is gone to, for each break-in anew.
+fn check_break_port(endpoint: &EndpointSpec) -> Result<(), Problem> {
+    if endpoint.role == Some(Role::Connect) {
+        return check_served(endpoint, Side::Target);
+    }
+    Err(Problem::new(
+        FailureKind::Usage,
+        format!("`--break-port {endpoint}`: it must be an endpoint that can be connected to"),
+    )
+    .hint("Name the console's port: `--break-port connect:unix:/run/vm1/console`."))
 }
 
 fn not_served(policy: Policy) -> Problem {
