@@ -1,6 +1,6 @@
 //! The bridges of a target's ports, started in this process.
 
-use crate::bridge::{BreakPort, BridgeHandle, BridgeSpec, RunningBridge, Signals};
+use crate::bridge::{BreakPort, BridgeSpec, RunningBridge, Signals};
 use crate::debugger::gdb::GdbAddress;
 use crate::model::{
     Address, ClientPrefix, ClientSpec, EndpointSpec, FailureKind, Policy, PortSpec, Problem, Role, TargetSpec,
@@ -40,8 +40,8 @@ fn specification(
 pub struct TargetBridges {
     /// The console's port, if the target has one of its own.
     pub console: Option<RunningBridge>,
-    /// The debugger's port.
-    pub debug: RunningBridge,
+    /// The debugger's port; `None` when gdb is attached to the hypervisor's stub straight.
+    pub debug: Option<RunningBridge>,
     /// Where gdb finds the kernel.
     pub address: GdbAddress,
 }
@@ -50,7 +50,7 @@ impl TargetBridges {
     /// Ends the bridges and waits for their end: the debugger's first, because it may free the kernel through the
     /// console's.
     pub fn stop(self) {
-        for bridge in std::iter::once(self.debug).chain(self.console) {
+        for bridge in self.debug.into_iter().chain(self.console) {
             // One that has ended already needs no word.
             let _ = bridge.handle.stop("the session ended").wait();
             bridge.join();
@@ -70,6 +70,13 @@ pub fn start(
     state: &Path,
     leave_stopped: bool,
 ) -> Result<TargetBridges, Problem> {
+    if let Some(stub) = &target.gdb_stub {
+        return Ok(TargetBridges {
+            console: console(hosts, target, state)?,
+            debug: None,
+            address: GdbAddress::Tcp(format!("127.0.0.1:{}", stub.port)),
+        });
+    }
     let port = target.debug_port().ok_or_else(|| {
         Problem::new(
             FailureKind::Configuration,
@@ -87,14 +94,7 @@ pub fn start(
         )
         .hint("Give kgdb a port of its own: `as: gdb`, and in the guest `kgdboc=` with that port."));
     }
-    let console = match target.console_port() {
-        Some(console) => {
-            let place = target_port(hosts, target, console)?;
-            let spec = specification(console, &place, console.serve.clone())?;
-            Some(start_owned(state, &place.keys, spec, Signals::LeftAlone)?)
-        }
-        None => None,
-    };
+    let console = console(hosts, target, state)?;
     let clients = if port.serve.is_empty() {
         vec![default_client()]
     } else {
@@ -121,7 +121,7 @@ pub fn start(
     match started {
         Ok((debug, address)) => Ok(TargetBridges {
             console,
-            debug,
+            debug: Some(debug),
             address,
         }),
         Err(problem) => {
@@ -132,6 +132,16 @@ pub fn start(
             Err(problem)
         }
     }
+}
+
+/// Starts the console's bridge, if the target has a console.
+fn console(hosts: &dyn Hosts, target: &TargetSpec, state: &Path) -> Result<Option<RunningBridge>, Problem> {
+    let Some(console) = target.console_port() else {
+        return Ok(None);
+    };
+    let place = target_port(hosts, target, console)?;
+    let spec = specification(console, &place, console.serve.clone())?;
+    start_owned(state, &place.keys, spec, Signals::LeftAlone).map(Some)
 }
 
 /// gdb on a free TCP port of this machine.
@@ -171,12 +181,4 @@ fn address(clients: &[ClientSpec], listening: &[String]) -> Option<GdbAddress> {
             _ => None,
         }
     })
-}
-
-/// Returns the handles of a session's bridges.
-pub fn handles(bridges: &TargetBridges) -> (Option<BridgeHandle>, BridgeHandle) {
-    (
-        bridges.console.as_ref().map(|bridge| bridge.handle.clone()),
-        bridges.debug.handle.clone(),
-    )
 }

@@ -11,6 +11,7 @@ use crate::session::banner::BannerScanner;
 use crate::session::events::{SessionEvent, SessionEvents};
 use crate::session::state::{Command, End, Input, Session, Wanted};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How the user wants the session.
@@ -32,14 +33,26 @@ pub struct DebugOptions {
     pub folder: PathBuf,
 }
 
-/// The bridges of a session.
-#[derive(Debug, Clone)]
+/// Frees a kernel that stands in a hypervisor's gdb stub. Returns what was done, or why it could not.
+pub type FreeStub = Arc<dyn Fn() -> Result<String, String> + Send + Sync>;
+
+/// What the debugger talks through.
+#[derive(Clone)]
+pub enum DebugPort {
+    /// A bridge of ours on kgdb's port.
+    Bridge(BridgeHandle),
+    /// The hypervisor's gdb stub, which gdb is attached to straight: it stops the kernel itself.
+    Stub(FreeStub),
+}
+
+/// The ports of a session.
+#[derive(Clone)]
 pub struct SessionPorts {
-    /// The console's, if there is one.
+    /// The console's bridge, if there is one.
     pub console: Option<BridgeHandle>,
     /// The debugger's.
-    pub debug: BridgeHandle,
-    /// Where the debugger's bridge listens.
+    pub debug: DebugPort,
+    /// Where gdb finds the kernel.
     pub address: GdbAddress,
 }
 
@@ -108,7 +121,9 @@ fn watch(ports: &SessionPorts, events: &SessionEvents) {
                     Ok(chunk) => {
                         sender.send(SessionEvent::ConsoleActivity);
                         // The debug port itself tells nothing of a reset; it needs no answer.
-                        drop(debug.console_text(chunk.bytes.clone()));
+                        if let DebugPort::Bridge(debug) = &debug {
+                            drop(debug.console_text(chunk.bytes.clone()));
+                        }
                         if let Some(sign) = scanner.push(&chunk.bytes) {
                             sender.send(SessionEvent::KernelStopped(format!("console: {sign}")));
                         }
@@ -121,7 +136,10 @@ fn watch(ports: &SessionPorts, events: &SessionEvents) {
             }
         });
     }
-    let mut bridge_events = ports.debug.events();
+    let DebugPort::Bridge(debug) = &ports.debug else {
+        return;
+    };
+    let mut bridge_events = debug.events();
     let sender = events.sender();
     events.spawn("debug-watch", move || {
         loop {
@@ -238,27 +256,47 @@ impl Run<'_> {
                     child.kill();
                 }
             }
-            Command::Release => {
-                let reply = self.ports.debug.release();
-                let sender = self.events.sender();
-                self.events.spawn("release", move || {
-                    let result = reply.wait().unwrap_or_else(|gone| Err(gone.to_string()));
-                    sender.send(SessionEvent::Released(result));
-                });
-            }
+            Command::Release => self.release(),
             Command::Finish(end) => return Some(end),
         }
         None
     }
 
+    fn release(&mut self) {
+        let sender = self.events.sender();
+        let free: FreeStub = match &self.ports.debug {
+            DebugPort::Bridge(debug) => {
+                let reply = debug.release();
+                self.events.spawn("release", move || {
+                    let result = reply.wait().unwrap_or_else(|gone| Err(gone.to_string()));
+                    sender.send(SessionEvent::Released(result));
+                });
+                return;
+            }
+            DebugPort::Stub(free) => Arc::clone(free),
+        };
+        self.events
+            .spawn("release", move || sender.send(SessionEvent::Released(free())));
+    }
+
     fn break_in(&mut self, way: BreakIn) {
         let sender = self.events.sender();
-        let Some(console) = self.ports.console.clone() else {
-            // The debugger's own bridge goes its way when gdb attaches.
-            let reply = self.ports.debug.break_in();
-            self.events
-                .spawn("break-in", move || report(&sender, reply.wait()));
-            return;
+        let (console, debug) = (self.ports.console.clone(), &self.ports.debug);
+        let console = match (console, debug) {
+            (Some(console), _) => console,
+            (None, DebugPort::Bridge(debug)) => {
+                // The debugger's own bridge goes its way when gdb attaches.
+                let reply = debug.break_in();
+                self.events
+                    .spawn("break-in", move || report(&sender, reply.wait()));
+                return;
+            }
+            (None, DebugPort::Stub(_)) => {
+                sender.send(SessionEvent::WayFailed(
+                    "a gdb stub stops the VM by itself".to_owned(),
+                ));
+                return;
+            }
         };
         match way {
             BreakIn::Qmp | BreakIn::Break => {

@@ -9,11 +9,14 @@ use crate::session::interrupt::Interrupt;
 use crate::session::journal::{Entry, Found, Journal, StepRecord, StepState};
 use crate::session::planning::Hosts;
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// What a session starts from now on.
 #[derive(Debug)]
 pub struct Lifetime {
     journal: Journal,
+    run: PathBuf,
     before: BTreeSet<String>,
 }
 
@@ -26,7 +29,11 @@ impl Lifetime {
     pub fn begin(options: &ApplyOptions) -> Result<Self, Problem> {
         let journal = journal(options);
         let before = entries(&journal)?.into_iter().map(|entry| entry.id).collect();
-        Ok(Self { journal, before })
+        Ok(Self {
+            journal,
+            run: options.state.join("run"),
+            before,
+        })
     }
 
     /// Ends the processes that were started since, whether that apply succeeded or not, and says so in its entry.
@@ -38,7 +45,10 @@ impl Lifetime {
     pub fn end(&self, target: &TargetName, hosts: &dyn Hosts, front: &mut dyn Front) -> Result<(), Problem> {
         for mut entry in entries(&self.journal)? {
             if !self.before.contains(&entry.id) {
-                end_processes(&mut entry, |name| name == Some(target), hosts, front)?;
+                let wanted = |name: Option<&TargetName>| name == Some(target);
+                if end_processes(&mut entry, wanted, hosts, front)? > 0 {
+                    clear(&self.run.join(target.as_str()));
+                }
             }
         }
         Ok(())
@@ -60,6 +70,11 @@ pub fn end_vms(
     for mut entry in entries(&journal(options))? {
         let wanted = |name: Option<&TargetName>| name.is_some_and(|name| targets.contains(name));
         count += end_processes(&mut entry, wanted, hosts, front)?;
+    }
+    if count > 0 {
+        for target in targets {
+            clear(&options.state.join("run").join(target.as_str()));
+        }
     }
     Ok(count)
 }
@@ -92,6 +107,21 @@ fn entries(journal: &Journal) -> Result<Vec<Entry>, Problem> {
             Found::Unknown { .. } => None,
         })
         .collect())
+}
+
+/// Removes what a VM leaves in its run-time folder that had no time to do it itself: it was ended while it still started.
+/// The log stays. What cannot be removed does no harm: the next start replaces it.
+fn clear(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path
+            .extension()
+            .is_some_and(|ending| ending == "sock" || ending == "pid")
+            && let Err(error) = fs::remove_file(&path)
+        {
+            tracing::debug!(path = %path.display(), %error, "left behind");
+        }
+    }
 }
 
 fn is_started(record: &StepRecord) -> bool {

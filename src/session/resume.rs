@@ -29,8 +29,14 @@ const STUB: Duration = Duration::from_secs(3);
 /// What gdb sends when it leaves: the acknowledgement that the stub may wait for, and `D`.
 const DETACH: &[u8] = b"+$D#44";
 
+/// The same for QEMU's stub after a gdb that spoke of processes: it keeps that manner (seen, QEMU 7.2: `$E22#a9`).
+const DETACH_PROCESS: &[u8] = b"+$D;1#b0";
+
 /// The stub's consent.
 const CONSENT: &[u8] = b"$OK#9a";
+
+/// What a refusal begins with.
+const REFUSAL: &[u8] = b"$E";
 
 /// Frees the target's kernel by every way that it has. Returns what was done, a fragment each.
 ///
@@ -57,13 +63,15 @@ pub fn resume(hosts: &dyn Hosts, target: &TargetSpec, state: &Path) -> Result<Ve
         ));
     }
     let mut done = Vec::new();
-    let runner = hosts.runner(&target.host)?;
-    if let Some(stub) = &target.gdb_stub {
-        done.push(leave_stub(runner.as_ref(), target, stub)?);
+    match &target.gdb_stub {
+        Some(stub) => done.push(free_stub(hosts, target, stub)?),
+        // A paused CPU answers no kgdb, so this comes first.
+        None => {
+            let runner = hosts.runner(&target.host)?;
+            let driver = hosts.driver(target.hypervisor)?;
+            done.extend(driver.go_on(runner.as_ref(), target, &wait)?);
+        }
     }
-    // A paused CPU answers no kgdb, so this comes first.
-    let driver = hosts.driver(target.hypervisor)?;
-    done.extend(driver.go_on(runner.as_ref(), target, &wait)?);
     if let Some(port) = target.debug_port() {
         done.push(free_kgdb(hosts, target, port, state)?);
     } else if target.gdb_stub.is_none() {
@@ -72,6 +80,27 @@ pub fn resume(hosts: &dyn Hosts, target: &TargetSpec, state: &Path) -> Result<Ve
             format!("`{}` has no port for a debugger", target.name),
         )
         .hint("Give one of its ports `as: gdb`."));
+    }
+    Ok(done)
+}
+
+/// Frees a kernel that stands in the hypervisor's gdb stub, as [`resume`] does.
+///
+/// # Errors
+///
+/// The stub does not answer, or another gdb is attached to it.
+pub fn free_stub(hosts: &dyn Hosts, target: &TargetSpec, stub: &GdbStubSpec) -> Result<String, Problem> {
+    let runner = hosts.runner(&target.host)?;
+    let mut done = leave_stub(runner.as_ref(), target, stub)?;
+    let wait = Wait::new(
+        Deadline::after(Instant::now(), STUB),
+        Cancel::new(),
+        "the VM to go on",
+    );
+    let driver = hosts.driver(target.hypervisor)?;
+    if let Some(more) = driver.go_on(runner.as_ref(), target, &wait)? {
+        done.push_str(", ");
+        done.push_str(&more);
     }
     Ok(done)
 }
@@ -207,18 +236,32 @@ fn leave_stub(runner: &dyn Runner, target: &TargetSpec, stub: &GdbStubSpec) -> R
 }
 
 fn detach(stream: &mut (impl Read + Write + ?Sized)) -> io::Result<()> {
-    stream.write_all(DETACH)?;
+    if !ask(stream, DETACH)? && !ask(stream, DETACH_PROCESS)? {
+        return Err(io::Error::other("it refuses to let the VM run"));
+    }
+    stream.write_all(b"+")?;
+    stream.flush()
+}
+
+/// Sends a request; tells whether the stub consented. Stop packets that come before its answer are passed over.
+fn ask(stream: &mut (impl Read + Write + ?Sized), request: &[u8]) -> io::Result<bool> {
+    stream.write_all(request)?;
     stream.flush()?;
     let mut answer = Vec::new();
     let mut buffer = [0; 256];
-    while !answer.windows(CONSENT.len()).any(|window| window == CONSENT) {
+    let has = |answer: &[u8], part: &[u8]| answer.windows(part.len()).any(|window| window == part);
+    loop {
         match stream.read(&mut buffer)? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             count => answer.extend_from_slice(&buffer[..count]),
         }
+        if has(&answer, CONSENT) {
+            return Ok(true);
+        }
+        if has(&answer, REFUSAL) {
+            return Ok(false);
+        }
     }
-    stream.write_all(b"+")?;
-    stream.flush()
 }
 
 #[cfg(test)]
@@ -264,6 +307,15 @@ mod tests {
         let mut stub = stub(&[b"+$T05thread:01;#07", b"+$O", b"K#9a"]);
         detach(&mut stub).unwrap();
         assert_eq!(stub.heard, b"+$D#44+");
+    }
+
+    #[test]
+    fn a_stub_that_speaks_of_processes_is_asked_in_its_manner() {
+        let mut stub = stub(&[b"$T02thread:p01.01;#03+$E22#a9", b"+$OK#9a"]);
+        detach(&mut stub).unwrap();
+        assert_eq!(stub.heard, b"+$D#44+$D;1#b0+");
+        let refuses = detach(&mut self::stub(&[b"+$E22#a9", b"+$E22#a9"])).unwrap_err();
+        assert_eq!(refuses.kind(), io::ErrorKind::Other);
     }
 
     #[test]

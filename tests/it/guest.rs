@@ -371,6 +371,11 @@ pub struct Gdb {
 }
 
 impl Gdb {
+    /// Takes a program at whose prompt gdb sits.
+    pub fn of(program: Running) -> Self {
+        Self { program, marks: 0 }
+    }
+
     /// Types a line and does not wait.
     pub fn type_line(&mut self, line: &str) {
         self.program.type_bytes(format!("{line}\n").as_bytes());

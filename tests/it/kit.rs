@@ -243,6 +243,12 @@ impl Running {
         }
     }
 
+    /// Returns what it printed on standard output so far.
+    pub fn output_so_far(&mut self) -> &[u8] {
+        self.stdout.extend(self.output.try_iter().flatten());
+        &self.stdout
+    }
+
     pub fn type_bytes(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("standard input is open");
         stdin.write_all(bytes).expect("it reads");

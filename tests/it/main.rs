@@ -10,6 +10,7 @@ mod console;
 mod control;
 mod demo;
 mod e2e_bridge;
+mod e2e_debug;
 mod endpoint;
 mod guest;
 mod kit;
@@ -26,5 +27,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(endpoint::trials());
     trials.extend(e2e_bridge::trials());
     trials.extend(demo::trials());
+    trials.extend(e2e_debug::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -3,6 +3,7 @@
 use crate::cli::commands::setup::common::restart_level;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
+use crate::cli::quantity::parse_duration;
 use crate::cli::target::one_target;
 use crate::cli::ui::Ui;
 use crate::config::merge::{Overrides, with_overrides};
@@ -10,13 +11,15 @@ use crate::debugger::gdb::GdbMode;
 use crate::model::{BreakIn, DebuggerKind, DebuggerSpec, FailureKind, Problem, RestartPolicy, TargetSpec};
 use crate::session::apply::{ApplyOptions, Consent, host_folder, plan_and_apply};
 use crate::session::bridges;
-use crate::session::debug::{DebugOptions, SessionPorts, run as run_session};
+use crate::session::debug::{DebugOptions, DebugPort, SessionPorts, run as run_session};
 use crate::session::events::SessionEvents;
 use crate::session::interrupt::Interrupt;
 use crate::session::lifetime::Lifetime;
-use crate::session::planning::{Hosts, RealHosts};
+use crate::session::planning::RealHosts;
+use crate::session::resume::free_stub;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A VM that was running has had its boot; one that we started may still be at it.
@@ -56,6 +59,9 @@ pub struct DebugArgs {
     /// Do not break in first: start gdb at once
     #[arg(long)]
     no_break: bool,
+    /// Give up when the kernel did not stop within T [default: 20s, 2m for a VM that was just started]
+    #[arg(long, value_name = "T", value_parser = parse_duration)]
+    wait: Option<Duration>,
     /// Further arguments for gdb
     #[arg(last = true, value_name = "GDB-ARGUMENT")]
     debugger_arguments: Vec<String>,
@@ -90,7 +96,15 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         interrupt,
     };
     let lifetime = Lifetime::begin(&options)?;
-    let result = apply_and_debug(&target, &debugger, args, &hosts, &options, context, &events, ui);
+    let parts = Parts {
+        target: &target,
+        debugger: &debugger,
+        args,
+        hosts: &hosts,
+        context,
+        events: &events,
+    };
+    let result = apply_and_debug(&parts, &options, ui);
     // What this session started, it ends, however far it came, unless it is to be kept.
     if target.start.as_ref().is_some_and(|start| !start.keep) {
         lifetime.end(&target.name, &hosts, ui)?;
@@ -99,53 +113,51 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the one place where all parts of a session meet"
-)]
-fn apply_and_debug(
-    target: &TargetSpec,
-    debugger: &DebuggerSpec,
-    args: &DebugArgs,
-    hosts: &dyn Hosts,
-    options: &ApplyOptions,
-    context: &Context,
-    events: &SessionEvents,
-    ui: &mut Ui,
-) -> Result<(), Failure> {
-    let applied = plan_and_apply(hosts, std::slice::from_ref(target), options, ui)?;
-    if args.plan {
-        return Ok(());
-    }
-    let started = applied.journal.is_some() && target.start.is_some();
-    session(target, debugger, args, started, hosts, context, events, ui)
+/// What a session is made of.
+struct Parts<'a> {
+    target: &'a TargetSpec,
+    debugger: &'a DebuggerSpec,
+    args: &'a DebugArgs,
+    hosts: &'a RealHosts,
+    context: &'a Context,
+    events: &'a SessionEvents,
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the one place where all parts of a session meet"
-)]
-fn session(
-    target: &TargetSpec,
-    debugger: &DebuggerSpec,
-    args: &DebugArgs,
-    started: bool,
-    hosts: &dyn Hosts,
-    context: &Context,
-    events: &SessionEvents,
-    ui: &mut Ui,
-) -> Result<(), Failure> {
-    let bridges = bridges::start(hosts, target, &context.state, args.leave_stopped)?;
-    for (port, bridge) in [
-        ("console", bridges.console.as_ref()),
-        ("debug", Some(&bridges.debug)),
-    ] {
-        if let Some(bridge) = bridge {
-            for served in &bridge.listening {
-                ui.status(&format!("Bridge ({port} port): listening on {served}"));
-            }
+fn apply_and_debug(parts: &Parts<'_>, options: &ApplyOptions, ui: &mut Ui) -> Result<(), Failure> {
+    let applied = plan_and_apply(parts.hosts, std::slice::from_ref(parts.target), options, ui)?;
+    if parts.args.plan {
+        return Ok(());
+    }
+    let started = applied.journal.is_some() && parts.target.start.is_some();
+    session(parts, started, ui)
+}
+
+fn session(parts: &Parts<'_>, started: bool, ui: &mut Ui) -> Result<(), Failure> {
+    let (target, args) = (parts.target, parts.args);
+    let bridges = bridges::start(parts.hosts, target, &parts.context.state, args.leave_stopped)?;
+    for (port, bridge) in [("console", &bridges.console), ("debug", &bridges.debug)] {
+        for served in bridge.iter().flat_map(|bridge| &bridge.listening) {
+            ui.status(&format!("Bridge ({port} port): listening on {served}"));
         }
     }
+    let debug = match (&bridges.debug, &target.gdb_stub) {
+        (Some(bridge), _) => DebugPort::Bridge(bridge.handle.clone()),
+        (None, Some(stub)) => {
+            ui.status(&format!("Gdb stub: on 127.0.0.1:{}", stub.port));
+            let (hosts, target, stub) = (parts.hosts.clone(), target.clone(), stub.clone());
+            DebugPort::Stub(Arc::new(move || {
+                free_stub(&hosts, &target, &stub).map_err(|problem| problem.message)
+            }))
+        }
+        (None, None) => {
+            return Err(Problem::new(
+                FailureKind::Internal,
+                "the session has neither a bridge nor a stub",
+            )
+            .into());
+        }
+    };
+    let is_stub = matches!(debug, DebugPort::Stub(_));
     let options = DebugOptions {
         mode: if args.batch {
             GdbMode::Batch
@@ -155,21 +167,25 @@ fn session(
         scripts: args.scripts.clone(),
         debugger_arguments: args.debugger_arguments.clone(),
         leave_stopped: args.leave_stopped,
-        ways: if args.no_break { Vec::new() } else { ways(debugger) },
-        patience: if started {
+        // A stub stops the VM when gdb attaches.
+        ways: if args.no_break || is_stub {
+            Vec::new()
+        } else {
+            ways(parts.debugger)
+        },
+        patience: args.wait.unwrap_or(if started {
             PATIENCE_STARTED
         } else {
             PATIENCE_RUNNING
-        },
-        folder: context.state_folder("sessions").join(target.name.as_str()),
+        }),
+        folder: parts.context.state_folder("sessions").join(target.name.as_str()),
     };
-    let (console, debug) = bridges::handles(&bridges);
     let ports = SessionPorts {
-        console,
+        console: bridges.console.as_ref().map(|bridge| bridge.handle.clone()),
         debug,
         address: bridges.address.clone(),
     };
-    let result = run_session(&target.name, debugger, &ports, &options, events, ui);
+    let result = run_session(&target.name, parts.debugger, &ports, &options, parts.events, ui);
     bridges.stop();
     Ok(result?)
 }
