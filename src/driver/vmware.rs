@@ -98,4 +98,6 @@ impl Driver for Vmware {
 }
 
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
 mod tests;

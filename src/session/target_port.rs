@@ -3,7 +3,7 @@
 use crate::bridge::{BreakMeans, Dialer, TargetSource};
 use crate::driver::Driver;
 use crate::model::{
-    Cancel, Deadline, EndpointSpec, FailureKind, PortIndex, PortSpec, Problem, TargetSpec, Wait,
+    Cancel, Deadline, EndpointSpec, FailureKind, PortIndex, PortSpec, Problem, Role, TargetSpec, Wait,
 };
 use crate::runner::Runner;
 use crate::runner::break_means::break_means;
@@ -87,7 +87,11 @@ pub fn target_port(hosts: &dyn Hosts, target: &TargetSpec, port: &PortSpec) -> R
             None if native => BreakMeans::telnet(),
             None => BreakMeans::None,
         },
-        source: TargetSource::Asked(Arc::new(dialer)),
+        source: match now {
+            // A VM that comes to us needs our listener from the start, and it stays where the VM was told.
+            Some(endpoint) if endpoint.role == Some(Role::Listen) => TargetSource::Fixed(endpoint),
+            _ => TargetSource::Asked(Arc::new(dialer)),
+        },
     })
 }
 
@@ -188,6 +192,16 @@ mod tests {
         assert_eq!(port.keys.len(), 1);
         let never = target_port(&Hosts(Err(FailureKind::Configuration)), &target, &target.ports[0]);
         assert_eq!(never.unwrap_err().kind, FailureKind::Configuration);
+    }
+
+    #[test]
+    fn a_vm_that_comes_to_us_is_listened_for() {
+        let target = target();
+        let port = target_port(&Hosts(Ok("connect:unix:/vm")), &target, &target.ports[0]).unwrap();
+        let TargetSource::Fixed(endpoint) = &port.source else {
+            panic!("{port:?}");
+        };
+        assert_eq!(endpoint.to_string(), "listen:unix:/vm");
     }
 
     #[test]

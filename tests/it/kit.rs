@@ -66,12 +66,31 @@ impl Sandbox {
         command
             .args(arguments)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", self.search_path())
             .env("HOME", self.folder.path())
             .env("VMSERIAL_STATE", self.path("state"))
             .env("XDG_RUNTIME_DIR", self.path("run"))
             .current_dir(self.folder.path());
         command
+    }
+
+    /// The stand-ins of this sandbox before everything else.
+    fn search_path(&self) -> std::ffi::OsString {
+        let system = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(self.path("bin")).chain(std::env::split_paths(&system));
+        std::env::join_paths(folders).expect("no folder has the separator in its name")
+    }
+
+    /// Puts a stand-in of the test kit on the program's PATH, and returns the folder of its state.
+    pub fn stand_in(&self, name: &str) -> PathBuf {
+        let link = self.path("bin").join(name);
+        std::fs::create_dir_all(self.path("bin")).expect("a folder for programs");
+        let own = std::env::current_exe().expect("our own path");
+        // Our own binary is every stand-in: see `main`.
+        std::os::unix::fs::symlink(own, &link).expect("a link");
+        let state = vmserial_testkit::state_folder(&link, name);
+        std::fs::create_dir(&state).expect("a folder for its state");
+        state
     }
 
     /// Runs the program to its end, with nothing on standard input.
@@ -81,28 +100,34 @@ impl Sandbox {
 
     /// Runs the program to its end, with `input` on standard input.
     pub fn run_with<I: IntoIterator<Item = A>, A: AsRef<OsStr>>(&self, arguments: I, input: &[u8]) -> Ended {
-        let mut command = self.vmserial(arguments);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("vmserial starts");
-        let mut stdin = child.stdin.take().expect("piped");
-        let pid = child.id();
-        let (sender, receiver) = channel();
-        std::thread::spawn(move || sender.send(child.wait_with_output()));
-        // A program that ended already has closed its end.
-        let _ = stdin.write_all(input);
-        drop(stdin);
-        match receiver.recv_timeout(PATIENCE) {
-            Ok(output) => Ended::new(output.expect("its output")),
-            Err(_) => {
-                kill(pid, "KILL");
-                panic!("vmserial did not end: {:?}", receiver.recv());
-            }
+        finish(&mut self.vmserial(arguments), input)
+    }
+}
+
+/// Runs a program to its end, with `input` on standard input.
+pub fn finish(command: &mut Command, input: &[u8]) -> Ended {
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let pid = child.id();
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    // A program that ended already has closed its end.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    match receiver.recv_timeout(PATIENCE) {
+        Ok(output) => Ended::new(output.expect("its output")),
+        Err(_) => {
+            kill(pid, "KILL");
+            panic!("the program did not end: {:?}", receiver.recv());
         }
     }
+}
 
+impl Sandbox {
     /// Starts the program and keeps it running.
     pub fn start<I: IntoIterator<Item = A>, A: AsRef<OsStr>>(&self, arguments: I) -> Running {
         Running::start(&mut self.vmserial(arguments))

@@ -14,8 +14,13 @@ mod e2e_debug;
 mod endpoint;
 mod guest;
 mod kit;
+mod setup_vmware;
 
 fn main() -> std::process::ExitCode {
+    // Called by a link with a stand-in's name (`Sandbox::stand_in`), this binary is that stand-in.
+    if let Some(code) = vmserial_testkit::multi_call(std::env::args_os()) {
+        return code;
+    }
     let arguments = libtest_mimic::Arguments::from_args();
     let mut trials = Vec::new();
     trials.extend(bad_input::trials());
@@ -28,5 +33,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(e2e_bridge::trials());
     trials.extend(demo::trials());
     trials.extend(e2e_debug::trials());
+    trials.extend(setup_vmware::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -1,119 +1,19 @@
 //! The driver against files as users have them: plans, refusals, what is recognised as it is.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use super::fake::{FakeHost, VMX};
 use super::*;
 use crate::model::{
-    Address, Cancel, Deadline, Digest, FailureKind, GdbStubSpec, HostRef, Invocation, Policy, PortSpec,
-    PowerState, RestartPolicy, Role, VmRef,
+    Address, Cancel, Deadline, Digest, FailureKind, GdbStubSpec, HostRef, Policy, PortSpec, PowerState,
+    RestartPolicy, Role, VmRef,
 };
 use crate::plan::{Action, PowerChange, StageContent, Step};
 use crate::render::edit;
-use crate::runner::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Status};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-const VMX: &str = "/vm/dev.vmx";
 const LOCK: &str = "/vm/dev.vmx.lck";
 const LIST: &str = "vmrun -T ws list";
-
-/// A host as a table: files, and what commands answer.
-struct FakeHost {
-    files: BTreeMap<String, Vec<u8>>,
-    answers: BTreeMap<String, Result<&'static str, &'static str>>,
-    hangs: bool,
-}
-
-impl FakeHost {
-    fn with(vmx: &str) -> Self {
-        Self {
-            files: BTreeMap::from([(VMX.to_owned(), vmx.as_bytes().to_vec())]),
-            answers: BTreeMap::new(),
-            hangs: false,
-        }
-    }
-
-    fn there(mut self, path: &str) -> Self {
-        self.files.insert(path.to_owned(), Vec::new());
-        self
-    }
-
-    fn says(mut self, command: &str, answer: Result<&'static str, &'static str>) -> Self {
-        self.answers.insert(command.to_owned(), answer);
-        self
-    }
-}
-
-impl Runner for FakeHost {
-    fn host(&self) -> &HostRef {
-        &HostRef::Local
-    }
-
-    fn run(&self, invocation: &Invocation, wait: &Wait) -> Result<Output, RunError> {
-        if self.hangs {
-            return Err(RunError::DeadlinePassed {
-                what: wait.what.clone(),
-            });
-        }
-        let output = |status, text: &str| Output {
-            status: Status::Exited(status),
-            stdout: text.as_bytes().to_vec(),
-            stderr: Vec::new(),
-            elapsed: Duration::ZERO,
-        };
-        match self.answers.get(&invocation.to_string()) {
-            Some(Ok(text)) => Ok(output(0, text)),
-            Some(Err(text)) => Ok(output(255, text)),
-            None => Err(RunError::ProgramNotFound {
-                program: invocation.program.clone(),
-                host: HostRef::Local,
-            }),
-        }
-    }
-
-    fn read(&self, path: &HostPath, _: &Wait) -> Result<Option<FileSnapshot>, RunError> {
-        if path.as_str().ends_with('/') {
-            return Err(RunError::Io {
-                what: "read".to_owned(),
-                source: std::io::ErrorKind::InvalidInput.into(),
-            });
-        }
-        Ok(self.files.get(path.as_str()).map(|bytes| FileSnapshot {
-            bytes: bytes.clone(),
-            mode: None,
-            owner: None,
-        }))
-    }
-
-    fn exists(&self, path: &HostPath, _: &Wait) -> Result<bool, RunError> {
-        Ok(self.files.contains_key(path.as_str()))
-    }
-
-    fn start(&self, _: &Invocation, _: &HostPath, _: &Wait) -> Result<ProcessRef, RunError> {
-        unreachable!("observing starts nothing")
-    }
-
-    fn is_running(&self, _: &ProcessRef, _: &Wait) -> Result<bool, RunError> {
-        unreachable!("observing starts nothing")
-    }
-
-    fn stop(&self, _: &ProcessRef, _: &Wait) -> Result<(), RunError> {
-        unreachable!("observing stops nothing")
-    }
-
-    fn replace(
-        &self,
-        _: &HostPath,
-        _: Option<&FileSnapshot>,
-        _: Option<&Digest>,
-        _: &Wait,
-    ) -> Result<(), RunError> {
-        unreachable!("observing changes nothing")
-    }
-
-    fn open(&self, _: &EndpointSpec, _: &Wait) -> Result<Box<dyn ReadWrite>, RunError> {
-        unreachable!("observing opens nothing")
-    }
-}
 
 fn wait() -> Wait {
     let deadline = Deadline::after(Instant::now(), Duration::from_secs(60));

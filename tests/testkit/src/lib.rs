@@ -1,1 +1,39 @@
 //! Fake hypervisor ends, stand-ins and the fault kit of vmserial's tests.
+//!
+//! One multi-call program: a link to it (or to the integration tests' own binary, which asks [`multi_call`] first) under
+//! the name of a stand-in is that stand-in. It keeps its state in a folder beside the link, so that no environment
+//! variable has to reach it.
+
+pub mod vmrun;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// A stand-in: its arguments and where it keeps its state.
+type StandIn = fn(&[String], &Path) -> ExitCode;
+
+const STAND_INS: [(&str, StandIn); 1] = [("vmrun", vmrun::main)];
+
+/// Runs a stand-in if the program was called by the name of one, or with that name as first argument; `None` if not.
+pub fn multi_call(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
+    let words: Vec<OsString> = arguments.into_iter().collect();
+    let link = PathBuf::from(words.first()?);
+    let name = link.file_stem()?.to_str()?.to_owned();
+    let found = |name: &str| STAND_INS.iter().find(|(known, _)| *known == name);
+    let (stand_in, skipped) = match found(&name) {
+        Some(stand_in) => (stand_in, 1),
+        None => (found(words.get(1)?.to_str()?)?, 2),
+    };
+    let arguments: Vec<String> = words[skipped..]
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let state = state_folder(&link, stand_in.0);
+    Some(stand_in.1(&arguments, &state))
+}
+
+/// Returns where a stand-in that is called by this link keeps its state.
+pub fn state_folder(link: &Path, name: &str) -> PathBuf {
+    link.with_file_name(format!("{name}.state"))
+}
