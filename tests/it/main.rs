@@ -14,6 +14,7 @@ mod e2e_debug;
 mod endpoint;
 mod guest;
 mod kit;
+mod setup_qemu;
 mod setup_vmware;
 
 fn main() -> std::process::ExitCode {
@@ -34,5 +35,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(demo::trials());
     trials.extend(e2e_debug::trials());
     trials.extend(setup_vmware::trials());
+    trials.extend(setup_qemu::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
