@@ -40,6 +40,9 @@ const PURE: &[&str] = &[
     "config/merge",
     "config/validate",
     "config/check",
+    "config/expand",
+    "config/expression",
+    "config/near",
     "config/node",
 ];
 

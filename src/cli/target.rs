@@ -2,9 +2,9 @@
 
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
+use crate::config::load::{Arguments, split_arguments};
 use crate::config::{find, load};
 use crate::model::{FailureKind, Problem, TargetSpec};
-use std::path::PathBuf;
 
 /// Returns the targets that names, globs and profile files choose; all of the profile if nothing is named.
 ///
@@ -12,20 +12,8 @@ use std::path::PathBuf;
 ///
 /// The profile's; not found for a name that it does not have; usage for two profiles.
 pub fn targets(words: &[String], context: &Context) -> Result<Vec<TargetSpec>, Failure> {
-    let is_file = |text: &&String| text.ends_with(".yaml") || text.ends_with(".yml");
-    let files: Vec<&String> = words.iter().filter(is_file).collect();
-    let patterns: Vec<String> = words.iter().filter(|word| !is_file(word)).cloned().collect();
-    let named = match files.as_slice() {
-        [] => context.profile.clone(),
-        [file] => Some(PathBuf::from(file)),
-        [one, other, ..] => {
-            return Err(Problem::new(
-                FailureKind::Usage,
-                format!("two profiles are named, `{one}` and `{other}`"),
-            )
-            .into());
-        }
-    };
+    let Arguments { profile, patterns } = split_arguments(words)?;
+    let named = profile.or_else(|| context.profile.clone());
     let surroundings = context.surroundings()?;
     let loaded = load(&find(named.as_deref(), &surroundings)?, &surroundings)?;
     Ok(loaded.targets(&patterns)?)

@@ -1,11 +1,20 @@
-//! Finds and reads profiles: the only place that reads YAML.
+//! Finds and reads profiles.
 //!
-//! Three passes: nodes with places; the nodes against the schema, all errors at once; only then the types.
+//! Four passes: nodes with places; ranges into targets; the nodes against the schema, all errors at once; only then the types.
 
-use crate::config::check::{check, nearest};
-use crate::config::node::{Issue, Node, Place};
+mod report;
+mod select;
+#[cfg(test)]
+mod tests;
+
+pub use report::report;
+pub use select::{Arguments, split_arguments};
+
+use crate::config::check::check;
+use crate::config::expand::{expand, once_per_place};
+use crate::config::node::{FieldPath, Issue, Node, ScalarType};
 use crate::config::validate::{Base, validate};
-use crate::config::yaml::nodes;
+use crate::config::yaml;
 use crate::model::profile::{PROFILE_VERSION, Profile};
 use crate::model::{FailureKind, Problem, TargetSpec};
 use std::fs;
@@ -31,10 +40,32 @@ pub struct Surroundings {
 pub struct LoadedProfile {
     /// Where it was found.
     pub path: PathBuf,
-    /// As it is written.
+    /// As it is written, with one target for each number of a range.
     pub profile: Profile,
     /// Its targets, validated, in the order of their names.
     pub targets: Vec<TargetSpec>,
+}
+
+/// Why there is no profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoadError {
+    /// It cannot be read.
+    Unreadable(Problem),
+    /// It can be read and is wrong.
+    Wrong {
+        /// Everything that is wrong, in the order of the document.
+        issues: Vec<Issue>,
+        /// The same for people.
+        problem: Problem,
+    },
+}
+
+impl From<LoadError> for Problem {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Unreadable(problem) | LoadError::Wrong { problem, .. } => problem,
+        }
+    }
 }
 
 /// Returns the profile to read: the named one, else `./vmserial.yaml`, else the one in the configuration folder.
@@ -74,7 +105,16 @@ pub fn find(named: Option<&Path>, surroundings: &Surroundings) -> Result<PathBuf
 ///
 /// [`FailureKind::NotFound`] if there is no such file, [`FailureKind::Configuration`] with everything that is wrong.
 pub fn load(path: &Path, surroundings: &Surroundings) -> Result<LoadedProfile, Problem> {
-    let text = read(path)?;
+    load_or_explain(path, surroundings).map_err(Problem::from)
+}
+
+/// Reads a profile and validates it, as [`load`] does, and gives the errors one by one.
+///
+/// # Errors
+///
+/// See [`LoadError`].
+pub fn load_or_explain(path: &Path, surroundings: &Surroundings) -> Result<LoadedProfile, LoadError> {
+    let text = read(path).map_err(LoadError::Unreadable)?;
     let folder = path
         .parent()
         .map(|folder| surroundings.current.join(folder))
@@ -83,7 +123,11 @@ pub fn load(path: &Path, surroundings: &Surroundings) -> Result<LoadedProfile, P
         folder,
         home: surroundings.home.clone(),
     };
-    let (profile, targets) = parse(&text, &base).map_err(|issues| report(path, &text, &issues))?;
+    let text = yaml::without_mark(&text);
+    let (profile, targets) = parse(text, &base).map_err(|issues| LoadError::Wrong {
+        problem: report(path, text, &issues),
+        issues,
+    })?;
     Ok(LoadedProfile {
         path: path.to_owned(),
         profile,
@@ -112,11 +156,8 @@ fn read(path: &Path) -> Result<String, Problem> {
     }
     let bytes = fs::read(path).map_err(failed)?;
     String::from_utf8(bytes).map_err(|error| {
-        let line = error.as_bytes()[..error.utf8_error().valid_up_to()]
-            .iter()
-            .filter(|&&byte| byte == b'\n')
-            .count()
-            + 1;
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;
         Problem::new(
             FailureKind::Configuration,
             format!("the profile `{shown}` is not UTF-8 on line {line}"),
@@ -125,35 +166,51 @@ fn read(path: &Path) -> Result<String, Problem> {
     })
 }
 
-/// Reads a profile's text.
+/// Reads a profile's text, which has no byte-order mark.
 ///
 /// # Errors
 ///
 /// Everything that is wrong, in the order of the document.
 pub fn parse(text: &str, base: &Base) -> Result<(Profile, Vec<TargetSpec>), Vec<Issue>> {
-    let document = nodes(text).map_err(|issue| vec![issue])?;
-    if let Some(issue) = newer_version(&document) {
+    let document = yaml::nodes(text).map_err(|issue| vec![issue])?;
+    if let Some(issue) = newer_version(&document.root) {
         return Err(vec![issue]);
     }
-    let schema = schema();
-    let mut issues = check(&schema, &document);
-    if !issues.is_empty() {
-        issues.sort_by_key(|issue| issue.place);
-        return Err(issues);
-    }
-    let profile: Profile = serde_yaml::from_str(text).map_err(|error| {
+    let (root, unexpanded) = expand(&document.root);
+    let mut issues = document.issues;
+    issues.extend(unexpanded);
+    let value = match check(&schema(), &root) {
+        Ok(value) if issues.is_empty() => value,
+        checked => {
+            // What was told of a place already is not told in other words.
+            let told: Vec<_> = issues.iter().map(|issue| issue.place).collect();
+            issues.extend(
+                checked
+                    .err()
+                    .into_iter()
+                    .flatten()
+                    .filter(|issue| !told.contains(&issue.place)),
+            );
+            return Err(in_order(issues));
+        }
+    };
+    let mut profile: Profile = serde_json::from_value(value).map_err(|error| {
         // The schema's check is as strict as the types; what only they find is told in their words.
-        vec![Issue {
-            place: document.place,
-            path: String::new(),
-            message: error.to_string(),
-        }]
+        vec![Issue::of_document(root.place, error.to_string())]
     })?;
-    let mut targets = validate(&profile, &document, base);
-    if let Err(issues) = &mut targets {
-        issues.sort_by_key(|issue| issue.place);
+    // Each target of a range stands for itself now.
+    for target in profile.targets.values_mut() {
+        target.range = None;
     }
-    targets.map(|targets| (profile, targets))
+    match validate(&profile, &root, base) {
+        Ok(targets) => Ok((profile, targets)),
+        Err(issues) => Err(in_order(issues)),
+    }
+}
+
+fn in_order(mut issues: Vec<Issue>) -> Vec<Issue> {
+    issues.sort_by_key(|issue| issue.place);
+    once_per_place(issues)
 }
 
 /// Returns the JSON schema of profiles.
@@ -162,121 +219,15 @@ pub fn schema() -> serde_json::Value {
 }
 
 fn newer_version(document: &Node) -> Option<Issue> {
-    let version = document.at(&["version"]);
+    let version = document.get("version")?;
     match version.scalar_type() {
-        Some(crate::config::node::ScalarType::Integer(number)) if number != i128::from(PROFILE_VERSION) => {
-            Some(Issue {
-                place: version.place,
-                path: "version".to_owned(),
-                message: format!(
-                    "got {number}, this program reads version {PROFILE_VERSION}; use a vmserial that fits the profile"
-                ),
-            })
-        }
+        Some(ScalarType::Integer(number)) if number != i128::from(PROFILE_VERSION) => Some(Issue::new(
+            version.place,
+            FieldPath::default().key("version"),
+            format!(
+                "got {number}, this program reads version {PROFILE_VERSION}; use a vmserial that fits the profile"
+            ),
+        )),
         _ => None,
     }
 }
-
-fn report(path: &Path, text: &str, issues: &[Issue]) -> Problem {
-    let lines: Vec<&str> = text.lines().collect();
-    let shown = path.display();
-    let count = if issues.len() == 1 {
-        "an error".to_owned()
-    } else {
-        format!("{} errors", issues.len())
-    };
-    let mut message = format!("the profile `{shown}` has {count}");
-    for issue in issues {
-        let Place { line, column } = issue.place;
-        let name = if issue.path.is_empty() {
-            String::new()
-        } else {
-            format!("`{}`: ", issue.path)
-        };
-        message.push_str(&format!(
-            "\n\n{name}{}\n  --> {shown}:{line}:{column}",
-            issue.message
-        ));
-        if let Some(excerpt) = lines.get(line.saturating_sub(1)) {
-            let number = line.to_string();
-            let margin = " ".repeat(number.len());
-            let before: String = excerpt
-                .chars()
-                .take(column - 1)
-                .map(|character| if character == '\t' { '\t' } else { ' ' })
-                .collect();
-            message.push_str(&format!(
-                "\n {margin} |\n {number} | {excerpt}\n {margin} | {before}^"
-            ));
-        }
-    }
-    Problem::new(FailureKind::Configuration, message)
-        .hint("`vmserial profile schema` prints every key; docs/reference/profile.md explains them.")
-}
-
-impl LoadedProfile {
-    /// Returns the targets that names or globs (`*`, `?`) choose; all if there are none. Each once, in name order.
-    ///
-    /// # Errors
-    ///
-    /// A name or glob fits no target: [`FailureKind::NotFound`].
-    pub fn targets(&self, patterns: &[String]) -> Result<Vec<TargetSpec>, Problem> {
-        for pattern in patterns {
-            if !self
-                .targets
-                .iter()
-                .any(|target| glob(pattern, target.name.as_str()))
-            {
-                let names: Vec<&str> = self.targets.iter().map(|target| target.name.as_str()).collect();
-                let problem = Problem::new(
-                    FailureKind::NotFound,
-                    format!("the profile `{}` has no target `{pattern}`", self.path.display()),
-                );
-                return Err(match nearest(pattern, names.iter().copied()) {
-                    Some(near) => problem.hint(format!("Did you mean `{near}`?")),
-                    None => problem.hint(format!("It has: {}.", names.join(", "))),
-                });
-            }
-        }
-        let chosen = |target: &&TargetSpec| {
-            patterns.is_empty() || patterns.iter().any(|pattern| glob(pattern, target.name.as_str()))
-        };
-        Ok(self.targets.iter().filter(chosen).cloned().collect())
-    }
-}
-
-/// Matches a name against a glob of `*` and `?`.
-fn glob(pattern: &str, name: &str) -> bool {
-    match (pattern.chars().next(), name.chars().next()) {
-        (None, None) => true,
-        (Some('*'), _) => {
-            glob(&pattern[1..], name)
-                || name
-                    .chars()
-                    .next()
-                    .is_some_and(|first| glob(pattern, &name[first.len_utf8()..]))
-        }
-        (Some('?'), Some(first)) => glob(&pattern[1..], &name[first.len_utf8()..]),
-        (Some(one), Some(other)) if one == other => {
-            glob(&pattern[one.len_utf8()..], &name[other.len_utf8()..])
-        }
-        _ => false,
-    }
-}
-
-/// Writes a profile as YAML.
-///
-/// # Errors
-///
-/// None is known: every profile can be written.
-pub fn to_yaml(profile: &Profile) -> Result<String, Problem> {
-    serde_yaml::to_string(profile).map_err(|error| {
-        Problem::new(
-            FailureKind::Internal,
-            format!("cannot write the profile as YAML: {error}"),
-        )
-    })
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,8 +1,11 @@
 //! Finds, reads, checks and merges profiles.
 
 pub mod check;
+pub mod expand;
+pub mod expression;
 pub mod load;
 pub mod merge;
+pub mod near;
 pub mod node;
 pub mod validate;
 pub mod yaml;

@@ -1,19 +1,22 @@
 //! From a profile as written to targets that cannot be wrong: all errors at once, with field paths and places.
 
-use crate::config::node::{Issue, Node};
-use crate::model::profile::{HostProfile, PortProfile, Profile, TargetProfile, TransportProfile, VmProfile};
-use crate::model::{
-    ClientPrefix, DebuggerSpec, EndpointError, GdbStubSpec, HostRef, HypervisorKind, Policy, PortSpec,
-    StartSpec, TargetName, TargetSpec, VmRef,
+mod join;
+mod port;
+#[cfg(test)]
+mod tests;
+mod word;
+
+use crate::config::near::nearest;
+use crate::config::node::{FieldPath, Issue, Node};
+use crate::model::profile::{
+    Bitlocker, ConsoleMode, DEFAULT_MEMORY, DebuggerProfile, HostProfile, Profile, Secret, SecureBoot,
+    TargetProfile, TransportProfile, VmDescription, VmProfile,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use crate::model::{
+    DebuggerSpec, GdbStubSpec, HostRef, HypervisorKind, PortSpec, StartSpec, TargetName, TargetSpec, VmRef,
+};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-/// Memory of a described VM that names none: enough for a distribution's installer kernel.
-const DEFAULT_MEMORY_MIB: u32 = 256;
-
-/// Bytes of history that a console gets unless the profile says otherwise.
-const DEFAULT_REPLAY_BYTES: usize = 16 << 10;
 
 /// What paths are relative to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,14 +49,18 @@ pub fn validate(profile: &Profile, document: &Node, base: &Base) -> Result<Vec<T
         base,
         issues: Vec::new(),
     };
-    let targets: Vec<Option<TargetSpec>> = profile
-        .targets
-        .iter()
-        .map(|(name, target)| validator.target(name, target))
-        .collect();
-    validator.joins();
+    validator.hosts();
+    let joined = validator.joins();
+    let mut targets = Vec::new();
+    for (name, target) in &profile.targets {
+        if let Some(mut target) = validator.target(name, target) {
+            let keys = joined.iter().filter(|(joined, _)| joined == name);
+            target.unserved.extend(keys.map(|(_, key)| key.clone()));
+            targets.push(target);
+        }
+    }
     if validator.issues.is_empty() {
-        Ok(targets.into_iter().flatten().collect())
+        Ok(targets)
     } else {
         Err(validator.issues)
     }
@@ -66,263 +73,322 @@ struct Validator<'a> {
     issues: Vec<Issue>,
 }
 
+/// Where a target's VM runs.
+struct Home {
+    host: HostRef,
+    hypervisor: HypervisorKind,
+    /// Keys of the host's entry that nothing acts on yet.
+    unserved: Vec<String>,
+}
+
+impl Home {
+    /// Paths of a host behind SSH are that host's own: nothing here says what they are relative to.
+    fn is_here(&self) -> bool {
+        self.host == HostRef::Local
+    }
+}
+
 impl Validator<'_> {
-    fn issue(&mut self, path: &[&str], message: impl Into<String>) {
-        let mut text = String::new();
-        for part in path {
-            if part.bytes().all(|byte| byte.is_ascii_digit()) {
-                text.push_str(&format!("[{part}]"));
-            } else {
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                text.push_str(part);
+    fn issue(&mut self, path: &FieldPath, message: impl Into<String>) {
+        let place = self.document.at(path).place;
+        self.issues.push(Issue::new(place, path.clone(), message));
+    }
+
+    fn hosts(&mut self) {
+        for (name, host) in &self.profile.hosts {
+            let path = FieldPath::default().key("hosts").key(name);
+            if let Ok(kind) = name.parse::<HypervisorKind>()
+                && kind != host.hypervisor
+            {
+                let message = format!(
+                    "the host `{name}` runs `{}`, and `{name}` without an entry means this machine with {kind}: give it another name",
+                    host.hypervisor
+                );
+                self.issue(&path, message);
             }
+            if let Some(destination) = &host.ssh {
+                self.ssh(&path.key("ssh"), destination);
+            }
+            self.secret(&path.key("password"), host.password.as_ref());
         }
-        self.issues.push(Issue {
-            place: self.document.at(path).place,
-            path: text,
-            message: message.into(),
-        });
+    }
+
+    fn ssh(&mut self, path: &FieldPath, destination: &str) {
+        if let Err(message) = word::ssh_destination(destination) {
+            self.issue(path, message);
+        }
+    }
+
+    fn secret(&mut self, path: &FieldPath, secret: Option<&Secret>) {
+        if let Some(Secret::Command(command)) = secret
+            && command.trim().is_empty()
+        {
+            self.issue(
+                &path.key("command"),
+                "got an empty command, expected one that prints the secret",
+            );
+        }
     }
 
     fn target(&mut self, name: &TargetName, target: &TargetProfile) -> Option<TargetSpec> {
-        let path = ["targets", name.as_str()];
-        let (host, hypervisor, mut unserved) = self.host(name, &target.host)?;
-        let mut ports: Vec<PortSpec> = Vec::new();
-        let mut seen = BTreeSet::new();
-        for (index, port) in target.ports.iter().enumerate() {
-            let number = index.to_string();
-            let path = [path[0], path[1], "ports", &number];
-            if !seen.insert(port.port) {
-                self.issue(&path, format!("port {} stands twice", port.port));
-            }
-            ports.extend(self.port(&path, port));
-            if port.tunnel.is_some() {
-                unserved.push(format!("ports[{index}].tunnel"));
-            }
-            if port.firewall.is_some() {
-                unserved.push(format!("ports[{index}].firewall"));
-            }
-        }
-        ports.sort_by_key(|port| port.port);
-        if target.ports.iter().filter(|port| port.policy.is_debug()).count() > 1 {
-            self.issue(
-                &[path[0], path[1], "ports"],
-                "two ports have a debug policy (kd, gdb, console+gdb), expected one at most",
-            );
-        }
-        for (key, present) in [
-            ("guest", target.guest.is_some()),
-            ("host_sysrq", target.host_sysrq.is_some()),
-            ("range", target.range.is_some()),
-        ] {
-            if present {
-                unserved.push(key.to_owned());
-            }
-        }
-        let (vm, start) = self.vm(&path, hypervisor, &target.vm);
+        let path = FieldPath::default().key("targets").key(name.as_str());
+        let home = self.home(&path.key("host"), &target.host);
+        let (ports, mut unserved) = self.ports(&path.key("ports"), &target.ports, home.as_ref());
+        self.guest(&path.key("guest"), target);
+        let gdb_stub = target
+            .transport
+            .as_ref()
+            .map(|TransportProfile::Gdbstub(stub)| GdbStubSpec {
+                port: stub.port,
+                stop_at_start: stub.stop_at_start,
+                hide_breakpoints: stub.hide_breakpoints,
+                allow_remote: stub.allow_remote,
+            });
+        let home = home?;
+        let (vm, start) = self.vm(&path.key("vm"), &home, &target.vm);
+        unserved.extend(unserved_keys(target));
+        unserved.extend(home.unserved);
         Some(TargetSpec {
             name: name.clone(),
-            host,
-            hypervisor,
+            host: home.host,
+            hypervisor: home.hypervisor,
             vm,
             restart: target.restart,
             ports,
-            gdb_stub: target
-                .transport
-                .as_ref()
-                .map(|TransportProfile::Gdbstub(stub)| GdbStubSpec {
-                    port: stub.port,
-                    stop_at_start: stub.stop_at_start,
-                    hide_breakpoints: stub.hide_breakpoints,
-                    allow_remote: stub.allow_remote,
-                }),
+            gdb_stub,
             nested: target.nested,
             start,
-            debugger: target.debugger.as_ref().map(|debugger| DebuggerSpec {
-                kind: debugger.kind,
-                program: debugger.program.clone(),
-                vmlinux: debugger.vmlinux.as_deref().map(|path| self.base.path(path)),
-                source: debugger
-                    .source
-                    .iter()
-                    .map(|(from, to)| (from.clone(), self.base.path(to)))
-                    .collect(),
-                modules: debugger.modules.iter().map(|path| self.base.path(path)).collect(),
-                break_in: debugger.break_in.clone(),
-            }),
+            debugger: target.debugger.as_ref().map(|debugger| self.debugger(debugger)),
             unserved,
         })
     }
 
-    fn host(&mut self, name: &TargetName, written: &str) -> Option<(HostRef, HypervisorKind, Vec<String>)> {
-        if let Some(HostProfile { hypervisor, ssh, .. }) = self.profile.hosts.get(written) {
-            let host = ssh
-                .as_ref()
-                .map_or(HostRef::Local, |destination| HostRef::Ssh(destination.clone()));
-            return Some((host, *hypervisor, Vec::new()));
+    fn ports(
+        &mut self,
+        path: &FieldPath,
+        ports: &[crate::model::profile::PortProfile],
+        home: Option<&Home>,
+    ) -> (Vec<PortSpec>, Vec<String>) {
+        let mut specs: Vec<PortSpec> = Vec::new();
+        let mut unserved = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut served = BTreeSet::new();
+        for (index, port) in ports.iter().enumerate() {
+            let here = path.index(index);
+            if !seen.insert(port.port) {
+                self.issue(&here.key("port"), format!("port {} stands twice", port.port));
+            }
+            specs.extend(self.port(&here, port, home, &mut served));
+            for (key, present) in [
+                ("tunnel", port.tunnel.is_some()),
+                ("firewall", port.firewall.is_some()),
+            ] {
+                if present {
+                    unserved.push(format!("ports[{index}].{key}"));
+                }
+            }
+        }
+        specs.sort_by_key(|port| port.port);
+        if ports.iter().filter(|port| port.policy.is_debug()).count() > 1 {
+            self.issue(
+                path,
+                "two ports have a debug policy (kd, gdb, console+gdb), expected one at most",
+            );
+        }
+        (specs, unserved)
+    }
+
+    fn home(&mut self, path: &FieldPath, written: &str) -> Option<Home> {
+        if let Some(HostProfile {
+            hypervisor,
+            ssh,
+            password,
+            sudo,
+        }) = self.profile.hosts.get(written)
+        {
+            let keys = [("password", password.is_some()), ("sudo", *sudo)];
+            return Some(Home {
+                host: ssh
+                    .as_ref()
+                    .map_or(HostRef::Local, |destination| HostRef::Ssh(destination.clone())),
+                hypervisor: *hypervisor,
+                unserved: keys
+                    .iter()
+                    .filter(|(_, present)| *present)
+                    .map(|(key, _)| {
+                        FieldPath::default()
+                            .key("hosts")
+                            .key(written)
+                            .key(key)
+                            .to_string()
+                    })
+                    .collect(),
+            });
         }
         if let Ok(hypervisor) = written.parse::<HypervisorKind>() {
-            return Some((HostRef::Local, hypervisor, Vec::new()));
+            return Some(Home {
+                host: HostRef::Local,
+                hypervisor,
+                unserved: Vec::new(),
+            });
         }
-        let known: Vec<&str> = self.profile.hosts.keys().map(String::as_str).collect();
+        let known = self.profile.hosts.keys().map(String::as_str);
+        let kinds = HypervisorKind::ALL.iter().map(|kind| kind.name());
         let mut message = format!("the host `{written}` is not in `hosts` and is no hypervisor's name");
-        if let Some(near) = crate::config::check::nearest(written, known.iter().copied()) {
-            message.push_str(&format!("; did you mean `{near}`?"));
-        } else if !known.is_empty() {
-            message.push_str(&format!("; `hosts` has {}", known.join(", ")));
+        match nearest(written, known.clone().chain(kinds)) {
+            Some(near) => message.push_str(&format!("; did you mean `{near}`?")),
+            None if self.profile.hosts.is_empty() => {}
+            None => message.push_str(&format!("; `hosts` has {}", known.collect::<Vec<_>>().join(", "))),
         }
-        self.issue(&["targets", name.as_str(), "host"], message);
+        self.issue(path, message);
         None
     }
 
-    fn vm(
-        &mut self,
-        path: &[&str; 2],
-        hypervisor: HypervisorKind,
-        vm: &VmProfile,
-    ) -> (VmRef, Option<StartSpec>) {
-        let here = [path[0], path[1], "vm"];
+    fn vm(&mut self, path: &FieldPath, home: &Home, vm: &VmProfile) -> (VmRef, Option<StartSpec>) {
         match vm {
             VmProfile::Name(name) => {
                 if name.trim().is_empty() {
-                    self.issue(&here, "got an empty name, expected a VM's name, UUID or path");
+                    self.issue(path, "got an empty name, expected a VM's name, UUID or path");
                 }
                 // A path is relative to the profile, as all of its paths are; names and UUIDs have no slash.
                 let is_path = name.contains('/') || name.ends_with(".vmx");
-                let name = if is_path {
+                let name = if is_path && home.is_here() {
                     self.base.path(Path::new(name)).display().to_string()
                 } else {
                     name.clone()
                 };
                 (VmRef::new(name), None)
             }
-            VmProfile::Described(vm) => {
-                if !hypervisor.starts_described_vms() {
-                    self.issue(
-                        &here,
-                        format!("vmserial starts no VM of `{hypervisor}`: expected its name, UUID or path"),
-                    );
-                }
-                let start = StartSpec {
-                    keep: vm.keep,
-                    kernel: vm.kernel.as_deref().map(|path| self.base.path(path)),
-                    initrd: vm.initrd.as_deref().map(|path| self.base.path(path)),
-                    append: vm.append.clone(),
-                    memory_mib: vm.memory.map_or(DEFAULT_MEMORY_MIB, |memory| {
-                        u32::try_from(memory.bytes() >> 20).unwrap_or(u32::MAX)
-                    }),
-                    disks: vm.disks.iter().map(|path| self.base.path(path)).collect(),
-                    program: vm.program.clone(),
-                    extra_arguments: vm.arguments.clone(),
-                };
-                if vm.start && vm.kernel.is_none() && vm.disks.is_empty() {
-                    self.issue(&here, "a VM that is started needs a `kernel` or `disks`");
-                }
-                if vm.memory.is_some_and(|memory| memory.bytes() < 1 << 20) {
-                    let here = [path[0], path[1], "vm", "memory"];
-                    self.issue(&here, "expected at least 1MiB");
-                }
-                (VmRef::new(vm.name.clone()), vm.start.then_some(start))
-            }
+            VmProfile::Described(vm) => (VmRef::new(vm.name.clone()), self.described(path, home, vm)),
         }
     }
 
-    fn port(&mut self, path: &[&str; 4], port: &PortProfile) -> Option<PortSpec> {
+    fn described(&mut self, path: &FieldPath, home: &Home, vm: &VmDescription) -> Option<StartSpec> {
         let before = self.issues.len();
-        let attach = port.attach.as_ref().and_then(|endpoint| {
-            let resolved = endpoint.resolved(&self.base.folder, self.base.home.as_deref());
-            // Written from the VM's side: what we then open is the other side.
-            self.told(
-                &[path[0], path[1], path[2], path[3], "attach"],
-                resolved.and_then(|endpoint| endpoint.other_side().check_as_target().map(|()| endpoint)),
-            )
-        });
-        let mut serve = Vec::new();
-        for (index, client) in port.serve.iter().enumerate() {
-            let number = index.to_string();
-            let here = [path[0], path[1], path[2], path[3], "serve", &number];
-            let resolved = client
-                .endpoint
-                .resolved(&self.base.folder, self.base.home.as_deref());
-            let endpoint = self.told(
-                &here,
-                resolved.and_then(|endpoint| endpoint.check_as_client().map(|()| endpoint)),
+        if !home.hypervisor.starts_described_vms() {
+            let message = format!(
+                "vmserial starts no VM of `{}`: expected its name, UUID or path",
+                home.hypervisor
             );
-            if let Some(wanted) = client.prefix.filter(|prefix| !serves(port.policy, *prefix)) {
-                self.issue(
-                    &here,
-                    format!("a `{}=` client contradicts `as: {}`", wanted.name(), port.policy),
-                );
-            }
-            serve.extend(endpoint.map(|endpoint| crate::model::ClientSpec {
-                prefix: client.prefix,
-                endpoint,
-            }));
+            self.issue(path, message);
         }
-        let break_with = port.break_with.as_ref().and_then(|break_with| {
-            let resolved = break_with.resolved(&self.base.folder, self.base.home.as_deref());
-            self.told(&[path[0], path[1], path[2], path[3], "break_with"], resolved)
-        });
-        let bytes = |size: Option<crate::model::profile::MemorySize>, default: usize| {
-            size.map_or(default, |size| {
-                usize::try_from(size.bytes()).unwrap_or(usize::MAX)
-            })
+        if vm.name.trim().is_empty() {
+            self.issue(&path.key("name"), "got an empty name, expected the VM's name");
+        }
+        if vm.start && vm.kernel.is_none() && vm.disks.is_empty() {
+            self.issue(path, "a VM that is started needs a `kernel` or `disks`");
+        }
+        for (key, present) in [("initrd", vm.initrd.is_some()), ("append", vm.append.is_some())] {
+            if present && vm.kernel.is_none() {
+                let message = format!("`{key}` is for a `kernel`, and there is none");
+                self.issue(&path.key(key), message);
+            }
+        }
+        let bytes = vm.memory.unwrap_or(DEFAULT_MEMORY).bytes();
+        let memory_mib = u32::try_from(bytes >> 20).ok();
+        if bytes < 1 << 20 || bytes % (1 << 20) != 0 || memory_mib.is_none() {
+            let message = "expected whole MiB, at least 1MiB, as in `512MiB`";
+            self.issue(&path.key("memory"), message);
+        }
+        let host_path = |path: &PathBuf| {
+            if home.is_here() {
+                self.base.path(path)
+            } else {
+                path.clone()
+            }
         };
-        (self.issues.len() == before).then(|| PortSpec {
-            port: port.port,
-            policy: port.policy,
-            attach,
-            serve,
-            log: port.log.as_deref().map(|path| self.base.path(path)),
-            hold_bytes: bytes(port.hold, 0),
-            replay_bytes: bytes(port.replay, DEFAULT_REPLAY_BYTES),
-            break_with,
-        })
+        let start = StartSpec {
+            keep: vm.keep,
+            kernel: vm.kernel.as_ref().map(host_path),
+            initrd: vm.initrd.as_ref().map(host_path),
+            append: vm.append.clone(),
+            memory_mib: memory_mib?,
+            disks: vm.disks.iter().map(host_path).collect(),
+            program: vm.program.clone(),
+            extra_arguments: vm.arguments.clone(),
+        };
+        (vm.start && self.issues.len() == before).then_some(start)
     }
 
-    fn told<T>(&mut self, path: &[&str], result: Result<T, EndpointError>) -> Option<T> {
-        match result {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.issue(path, error.to_string());
-                None
+    fn guest(&mut self, path: &FieldPath, target: &TargetProfile) {
+        let Some(guest) = &target.guest else {
+            return;
+        };
+        if let Some(destination) = &guest.ssh {
+            self.ssh(&path.key("ssh"), destination);
+        }
+        self.secret(&path.key("password"), guest.password.as_ref());
+        let windows = guest.os == crate::model::profile::GuestOs::Windows;
+        for (key, present, wants_windows) in [
+            ("sudo", guest.sudo, false),
+            ("console", guest.console.is_some(), false),
+            ("boot_entry", guest.boot_entry.is_some(), false),
+            ("bitlocker", guest.bitlocker.is_some(), true),
+        ] {
+            if present && windows != wants_windows {
+                let (is, wants) = if windows {
+                    ("windows", "linux")
+                } else {
+                    ("linux", "windows")
+                };
+                let message =
+                    format!("`{key}` is for guests with `os: {wants}`, and this one has `os: {is}`");
+                self.issue(&path.key(key), message);
             }
         }
     }
 
-    fn joins(&mut self) {
-        let ports: BTreeMap<&str, BTreeSet<String>> = self
-            .profile
-            .targets
-            .iter()
-            .map(|(name, target)| {
-                (
-                    name.as_str(),
-                    target.ports.iter().map(|port| port.port.to_string()).collect(),
-                )
-            })
-            .collect();
-        for (index, join) in self.profile.joins.iter().enumerate() {
-            for (key, end) in [("a", &join.a), ("b", &join.b)] {
-                let known = end.rsplit_once('/').is_some_and(|(target, port)| {
-                    ports.get(target).is_some_and(|ports| ports.contains(port))
-                });
-                if !known {
-                    let number = index.to_string();
-                    let message = format!("`{end}` is no port of a target here, expected `TARGET/PORT`");
-                    self.issue(&["joins", &number, key], message);
-                }
-            }
+    fn debugger(&self, debugger: &DebuggerProfile) -> DebuggerSpec {
+        DebuggerSpec {
+            kind: debugger.kind,
+            program: debugger.program.clone(),
+            vmlinux: debugger.vmlinux.as_deref().map(|path| self.base.path(path)),
+            source: debugger
+                .source
+                .iter()
+                .map(|(from, to)| (from.clone(), self.base.path(to)))
+                .collect(),
+            modules: debugger.modules.iter().map(|path| self.base.path(path)).collect(),
+            break_in: debugger.break_in.clone(),
         }
     }
 }
 
-fn serves(policy: Policy, prefix: ClientPrefix) -> bool {
-    match prefix {
-        ClientPrefix::Console | ClientPrefix::Ro => matches!(policy, Policy::Console | Policy::ConsoleGdb),
-        ClientPrefix::Gdb => matches!(policy, Policy::Gdb | Policy::ConsoleGdb),
-        ClientPrefix::Kd => policy == Policy::Kd,
-    }
+/// The keys of a target, besides its ports', that ask for something that no driver or session does yet, by field path.
+/// What only describes (`guest.os`) or asks for nothing (`console: off`) is not among them.
+fn unserved_keys(target: &TargetProfile) -> Vec<String> {
+    let guest = target.guest.as_ref();
+    let debugger = target.debugger.as_ref();
+    let is_glob = matches!(&target.vm, VmProfile::Name(name) if name.contains(['*', '?']));
+    [
+        ("vm", is_glob),
+        ("guest.ssh", guest.is_some_and(|guest| guest.ssh.is_some())),
+        ("guest.sudo", guest.is_some_and(|guest| guest.sudo)),
+        (
+            "guest.password",
+            guest.is_some_and(|guest| guest.password.is_some()),
+        ),
+        (
+            "guest.console",
+            guest.is_some_and(|guest| guest.console == Some(ConsoleMode::Persistent)),
+        ),
+        (
+            "guest.boot_entry",
+            guest.is_some_and(|guest| guest.boot_entry.is_some()),
+        ),
+        (
+            "guest.bitlocker",
+            guest.is_some_and(|guest| guest.bitlocker == Some(Bitlocker::Suspend)),
+        ),
+        (
+            "debugger.modules",
+            debugger.is_some_and(|debugger| !debugger.modules.is_empty()),
+        ),
+        ("secure_boot", target.secure_boot == SecureBoot::Off),
+        ("host_sysrq", target.host_sysrq.is_some()),
+    ]
+    .iter()
+    .filter(|(_, present)| *present)
+    .map(|(key, _)| (*key).to_owned())
+    .collect()
 }

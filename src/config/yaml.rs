@@ -1,6 +1,8 @@
-//! Reads a YAML document into nodes that know where they stand.
+//! YAML into nodes that know where they stand, and profiles into YAML: the only place that knows a YAML library.
 
-use crate::config::node::{Content, Issue, Key, Node, Place};
+use crate::config::node::{Content, FieldPath, Issue, Key, Node, Part, Place, ScalarType, Style};
+use crate::model::profile::Profile;
+use crate::model::{FailureKind, Problem};
 use serde_yaml::granit_parser::{Event, Parser, ScalarStyle, Span};
 use std::collections::HashMap;
 
@@ -10,13 +12,31 @@ const MOST_NODES: usize = 200_000;
 /// Deeper nesting than this is no profile.
 const MOST_DEPTH: usize = 64;
 
-/// An anchor's number and the number of nodes below it.
-type Anchors = HashMap<usize, (Node, usize)>;
+/// What a document says, with what is wrong in it although it can be read.
+#[derive(Debug)]
+pub struct Document {
+    /// Its nodes.
+    pub root: Node,
+    /// Tags, keys that are no texts.
+    pub issues: Vec<Issue>,
+}
+
+/// A node with its measures, by which aliases are bounded.
+#[derive(Clone)]
+struct Built {
+    node: Node,
+    /// Nodes in it, itself included.
+    size: usize,
+    /// Levels below it.
+    height: usize,
+}
 
 struct Builder<'a> {
     parser: Box<dyn Iterator<Item = Result<(Event<'a>, Place), Issue>> + 'a>,
-    anchors: Anchors,
+    anchors: HashMap<usize, Built>,
     count: usize,
+    path: FieldPath,
+    issues: Vec<Issue>,
 }
 
 fn place(span: &Span) -> Place {
@@ -26,58 +46,55 @@ fn place(span: &Span) -> Place {
     }
 }
 
+/// Returns the text without a byte-order mark, which is no part of the document.
+pub fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 /// Reads one document into nodes.
 ///
 /// # Errors
 ///
-/// Wrong YAML, a tag, a second document, an empty one, an alias bomb.
-pub fn nodes(text: &str) -> Result<Node, Issue> {
-    let start = Place { line: 1, column: 1 };
-    let issue = |place, message: &str| Issue {
-        place,
-        path: String::new(),
-        message: message.to_owned(),
-    };
-    // A byte-order mark is no part of the document.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+/// What makes reading on pointless: no YAML, a second document, an empty one, an alias bomb.
+pub fn nodes(text: &str) -> Result<Document, Issue> {
     let events = Parser::new_from_str(text).map(|event| match event {
         Ok((event, span)) => Ok((event, place(&span))),
-        Err(error) => Err(Issue {
-            place: Place {
+        Err(error) => Err(Issue::of_document(
+            Place {
                 line: error.marker().line().max(1),
                 column: error.marker().col() + 1,
             },
-            path: String::new(),
-            message: format!("this is no YAML: {}", error.info()),
-        }),
+            format!("this is no YAML: {}", error.info()),
+        )),
     });
     let mut builder = Builder {
         parser: Box::new(events),
-        anchors: Anchors::new(),
+        anchors: HashMap::new(),
         count: 0,
+        path: FieldPath::default(),
+        issues: Vec::new(),
     };
-    let mut document = None;
+    let mut root = None;
     while let Some((event, place)) = builder.next()? {
         match event {
             Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
-            Event::DocumentStart(..) if document.is_some() => {
-                return Err(issue(place, "a second document begins here, expected one"));
+            Event::DocumentStart(..) if root.is_some() => {
+                return Err(Issue::of_document(
+                    place,
+                    "a second document begins here, expected one",
+                ));
             }
             Event::DocumentStart(..) => {}
-            event => document = Some(builder.node(event, place, 0)?.0),
+            event => root = Some(builder.node(event, place, 0)?.node),
         }
     }
-    match document {
-        Some(Node {
-            content: Content::Scalar { text, quoted: false },
-            ..
-        }) if text.is_empty() => Err(issue(
-            start,
-            "the profile is empty, expected `version: 1` and `targets:`",
-        )),
-        Some(document) => Ok(document),
-        None => Err(issue(
-            start,
+    match root.filter(|root| root.scalar_type() != Some(ScalarType::Null)) {
+        Some(root) => Ok(Document {
+            root,
+            issues: builder.issues,
+        }),
+        None => Err(Issue::of_document(
+            Place { line: 1, column: 1 },
             "the profile is empty, expected `version: 1` and `targets:`",
         )),
     }
@@ -94,97 +111,141 @@ impl<'a> Builder<'a> {
     }
 
     fn must_next(&mut self, at: Place) -> Result<(Event<'a>, Place), Issue> {
-        self.next()?.ok_or(Issue {
-            place: at,
-            path: String::new(),
-            message: "the document ends too early".to_owned(),
+        self.next()?
+            .ok_or_else(|| self.issue(at, "the document ends too early"))
+    }
+
+    fn issue(&self, place: Place, message: &str) -> Issue {
+        Issue::new(place, self.path.clone(), message)
+    }
+
+    fn tell(&mut self, place: Place, message: &str) {
+        let issue = self.issue(place, message);
+        self.issues.push(issue);
+    }
+
+    fn below(&mut self, part: Part, event: Event<'a>, place: Place, depth: usize) -> Result<Built, Issue> {
+        self.path.0.push(part);
+        let built = self.node(event, place, depth)?;
+        self.path.0.pop();
+        Ok(built)
+    }
+
+    /// Reads the node that begins with an event.
+    fn node(&mut self, event: Event<'a>, place: Place, depth: usize) -> Result<Built, Issue> {
+        self.grows(place, 1, depth)?;
+        if event.tag().is_some() {
+            self.tell(
+                place,
+                "a tag (`!…`) has no meaning in a profile; a text that begins with `!` stands in quotes",
+            );
+        }
+        let anchor = event.anchor_id();
+        let built = match event {
+            Event::Scalar(text, style, _, _) => {
+                let style = match style {
+                    ScalarStyle::Plain => Style::Plain,
+                    _ => Style::Quoted,
+                };
+                let text = text.into_owned();
+                Built {
+                    node: Node {
+                        place,
+                        content: Content::Scalar { text, style },
+                    },
+                    size: 1,
+                    height: 0,
+                }
+            }
+            Event::Alias(id) => {
+                let Some(mut built) = self.anchors.get(&id).cloned() else {
+                    return Err(self.issue(place, "the alias stands inside of its own anchor"));
+                };
+                self.grows(place, built.size, depth + built.height)?;
+                // Errors in it are told where the alias stands, which is where the user can tell what it is for.
+                built.node.place = place;
+                return Ok(built);
+            }
+            Event::SequenceStart(..) => self.sequence(place, depth)?,
+            Event::MappingStart(..) => self.mapping(place, depth)?,
+            _ => return Err(self.issue(place, "expected a value")),
+        };
+        if let Some(anchor) = anchor {
+            self.anchors.insert(anchor, built.clone());
+        }
+        Ok(built)
+    }
+
+    /// Counts nodes, so that aliases of aliases end before memory or the stack do.
+    fn grows(&mut self, place: Place, by: usize, depth: usize) -> Result<(), Issue> {
+        self.count += by;
+        if self.count > MOST_NODES || depth > MOST_DEPTH {
+            return Err(Issue::of_document(
+                place,
+                "the document is too large or too deep here (aliases of aliases?)",
+            ));
+        }
+        Ok(())
+    }
+
+    fn sequence(&mut self, place: Place, depth: usize) -> Result<Built, Issue> {
+        let (mut items, mut size, mut height) = (Vec::new(), 1, 0);
+        loop {
+            let (event, at) = self.must_next(place)?;
+            if matches!(event, Event::SequenceEnd) {
+                break;
+            }
+            let item = self.below(Part::Index(items.len()), event, at, depth + 1)?;
+            size += item.size;
+            height = height.max(item.height + 1);
+            items.push(item.node);
+        }
+        let content = Content::Sequence(items);
+        Ok(Built {
+            node: Node { place, content },
+            size,
+            height,
         })
     }
 
-    /// Reads the node that begins with an event. Returns it with the number of nodes in it.
-    fn node(&mut self, event: Event<'a>, place: Place, depth: usize) -> Result<(Node, usize), Issue> {
-        let issue = |message: String| Issue {
-            place,
-            path: String::new(),
-            message,
-        };
-        self.count += 1;
-        if self.count > MOST_NODES || depth > MOST_DEPTH {
-            return Err(issue(
-                "the document is too large or too deep (aliases of aliases?)".to_owned(),
-            ));
-        }
-        if event.tag().is_some() {
-            return Err(issue(
-                "a tag (`!…`) has no meaning in a profile; a text that begins with `!` stands in quotes"
-                    .to_owned(),
-            ));
-        }
-        let anchor = event.anchor_id();
-        let (content, size) = match event {
-            Event::Scalar(text, style, _, _) => (
-                Content::Scalar {
-                    text: text.into_owned(),
-                    quoted: style != ScalarStyle::Plain,
-                },
-                1,
-            ),
-            Event::Alias(id) => {
-                let (node, size) = self
-                    .anchors
-                    .get(&id)
-                    .cloned()
-                    .ok_or_else(|| issue("the alias has no anchor".to_owned()))?;
-                self.count += size;
-                if self.count > MOST_NODES {
-                    return Err(issue(
-                        "the document is too large (aliases of aliases?)".to_owned(),
-                    ));
-                }
-                // Errors in it are told where the alias stands, which is where the user can tell what it is for.
-                return Ok((Node { place, ..node }, size));
+    fn mapping(&mut self, place: Place, depth: usize) -> Result<Built, Issue> {
+        let (mut entries, mut size, mut height) = (Vec::new(), 1, 0);
+        loop {
+            let (event, at) = self.must_next(place)?;
+            if matches!(event, Event::MappingEnd) {
+                break;
             }
-            Event::SequenceStart(..) => {
-                let (mut items, mut size) = (Vec::new(), 1);
-                loop {
-                    let (event, at) = self.must_next(place)?;
-                    if matches!(event, Event::SequenceEnd) {
-                        break;
-                    }
-                    let (item, below) = self.node(event, at, depth + 1)?;
-                    items.push(item);
-                    size += below;
-                }
-                (Content::Sequence(items), size)
-            }
-            Event::MappingStart(..) => {
-                let (mut entries, mut size) = (Vec::new(), 1);
-                loop {
-                    let (event, at) = self.must_next(place)?;
-                    if matches!(event, Event::MappingEnd) {
-                        break;
-                    }
-                    let (key, _) = self.node(event, at, depth + 1)?;
-                    let Content::Scalar { text, .. } = key.content else {
-                        return Err(Issue {
-                            place: at,
-                            path: String::new(),
-                            message: "a key is a text".to_owned(),
-                        });
-                    };
-                    let (event, at_value) = self.must_next(at)?;
-                    let (value, below) = self.node(event, at_value, depth + 1)?;
-                    entries.push((Key { place: at, text }, value));
-                    size += below + 1;
-                }
-                (Content::Mapping(entries), size)
-            }
-            _ => return Err(issue("expected a value".to_owned())),
-        };
-        let node = Node { place, content };
-        if let Some(anchor) = anchor {
-            self.anchors.insert(anchor, (node.clone(), size));
+            let key = self.node(event, at, depth + 1)?.node;
+            let (event, at_value) = self.must_next(at)?;
+            let Content::Scalar { text, .. } = key.content else {
+                self.tell(at, "expected a text as a key");
+                self.node(event, at_value, depth + 1)?;
+                continue;
+            };
+            let value = self.below(Part::Key(text.clone()), event, at_value, depth + 1)?;
+            size += value.size + 1;
+            height = height.max(value.height + 1);
+            entries.push((Key { place: at, text }, value.node));
         }
-        Ok((node, size))
+        let content = Content::Mapping(entries);
+        Ok(Built {
+            node: Node { place, content },
+            size,
+            height,
+        })
     }
+}
+
+/// Writes a profile as YAML.
+///
+/// # Errors
+///
+/// None is known: every profile can be written.
+pub fn to_yaml(profile: &Profile) -> Result<String, Problem> {
+    serde_yaml::to_string(profile).map_err(|error| {
+        Problem::new(
+            FailureKind::Internal,
+            format!("cannot write the profile as YAML: {error}"),
+        )
+    })
 }

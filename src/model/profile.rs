@@ -1,11 +1,13 @@
 //! The profile exactly as it is written in YAML, every key of the design. Unknown keys are errors.
 
+mod defaults;
 mod guest;
 mod scalars;
 mod vm;
 
-pub use guest::{BootEntrySpec, ConsoleMode, GuestOs, GuestProfile, HostSysrq, Secret};
-pub use scalars::MemorySize;
+pub use defaults::{DEFAULT_GDB, DEFAULT_HOLD, DEFAULT_MEMORY, DEFAULT_QEMU, DEFAULT_REPLAY};
+pub use guest::{Bitlocker, BootEntrySpec, ConsoleMode, GuestOs, GuestProfile, HostSysrq, Secret};
+pub use scalars::{MemorySize, VariableName, VariableNameError};
 pub use vm::{VmDescription, VmProfile};
 
 use crate::model::BreakWith;
@@ -14,7 +16,7 @@ use crate::model::policy::Policy;
 use crate::model::port::PortIndex;
 use crate::model::target::{BreakIn, DebuggerKind, RestartPolicy, TargetName};
 use crate::model::vm::HypervisorKind;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,14 +32,25 @@ pub struct Profile {
     /// Format version: 1.
     pub version: u32,
     /// Hosts by name. A hypervisor's name needs no entry: it is this machine.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub hosts: BTreeMap<String, HostProfile>,
-    /// Targets by name.
     #[serde(default)]
+    pub hosts: BTreeMap<String, HostProfile>,
+    /// Targets by name: `[A-Za-z0-9][A-Za-z0-9._-]*`, with `{{ n }}` in it where the target has a `range`.
+    #[serde(default)]
+    #[schemars(schema_with = "targets_schema")]
     pub targets: BTreeMap<TargetName, TargetProfile>,
     /// Virtual cables between two VMs' ports.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub joins: Vec<JoinProfile>,
+}
+
+/// Target names as they are written, ranges included; [`TargetName`] is what they are once the numbers are in.
+fn targets_schema(generator: &mut SchemaGenerator) -> Schema {
+    let target = generator.subschema_for::<TargetProfile>();
+    json_schema!({
+        "type": "object",
+        "additionalProperties": false,
+        "patternProperties": { r"^([A-Za-z0-9]|\{\{.*\}\})([A-Za-z0-9._-]|\{\{.*\}\})*$": target }
+    })
 }
 
 /// A machine that runs VMs.
@@ -47,13 +60,13 @@ pub struct HostProfile {
     /// Which hypervisor it runs.
     pub hypervisor: HypervisorKind,
     /// `[user@]host[:port]`; absent: this machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub ssh: Option<String>,
     /// Password for SSH, where no key does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub password: Option<Secret>,
     /// Run commands on the host with sudo.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub sudo: bool,
 }
 
@@ -72,23 +85,38 @@ pub struct TargetProfile {
     #[serde(default)]
     pub ports: Vec<PortProfile>,
     /// How the debugger reaches the kernel, if not through a serial port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub transport: Option<TransportProfile>,
     /// What is changed inside the guest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub guest: Option<GuestProfile>,
     /// The debugger.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub debugger: Option<DebuggerProfile>,
     /// Nested virtualization for the guest.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub nested: bool,
+    /// Secure Boot of the VM's firmware.
+    #[serde(default)]
+    pub secure_boot: SecureBoot,
     /// The host's own SysRq while a session lasts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub host_sysrq: Option<HostSysrq>,
-    /// Makes many targets of this one: `{{ n }}` in strings counts through it.
+    /// Makes many targets of this one: `{{ n }}` in its name and its texts counts through it. Absent in a profile that was
+    /// read: each number has its own target then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<RangeProfile>,
+}
+
+/// What becomes of the Secure Boot of a VM's firmware, which some debug settings of a guest need off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SecureBoot {
+    /// Not touched.
+    #[default]
+    Keep,
+    /// Switched off, with undo.
+    Off,
 }
 
 /// The numbers that `{{ n }}` takes.
@@ -111,28 +139,28 @@ pub struct PortProfile {
     #[serde(rename = "as")]
     pub policy: Policy,
     /// The VM's end, with the VM's role; absent: the driver's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub attach: Option<EndpointSpec>,
     /// What the bridge serves, with our roles.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub serve: Vec<ClientSpec>,
     /// Raw log of what the target sends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub log: Option<PathBuf>,
     /// Bytes kept for the next client while nobody is attached (`raw` only).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub hold: Option<MemorySize>,
     /// Bytes of history that a console gets at attach.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub replay: Option<MemorySize>,
     /// How BREAK reaches the guest; absent: the driver's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub break_with: Option<BreakWith>,
     /// How our side reaches the VM's end on another host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub tunnel: Option<Tunnel>,
     /// Opens the port to others instead of a tunnel.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub firewall: Option<FirewallProfile>,
 }
 
@@ -168,13 +196,13 @@ pub struct GdbStubProfile {
     #[schemars(range(min = 1))]
     pub port: u16,
     /// Stop at the first instruction and wait for the debugger.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub stop_at_start: bool,
     /// Hardware breakpoints only, invisible to the guest.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub hide_breakpoints: bool,
     /// Listen on all addresses instead of loopback.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub allow_remote: bool,
 }
 
@@ -185,19 +213,19 @@ pub struct DebuggerProfile {
     /// Which one.
     pub kind: DebuggerKind,
     /// Program; absent: by kind.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub program: Option<String>,
     /// Kernel image with symbols.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub vmlinux: Option<PathBuf>,
     /// Path in the debug information: path here.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     pub source: BTreeMap<String, PathBuf>,
     /// Folders with modules that have symbols.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub modules: Vec<PathBuf>,
     /// Ways of breaking in, tried in this order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub break_in: Vec<BreakIn>,
 }
 

@@ -162,7 +162,7 @@ pub fn check_served(targets: &[TargetSpec]) -> Result<(), Problem> {
             target
                 .unserved
                 .iter()
-                .map(move |key| format!("`targets.{}.{key}`", target.name))
+                .map(move |key| format!("`{}`", target.field_path(key)))
         })
         .collect();
     if unserved.is_empty() {

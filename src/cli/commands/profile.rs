@@ -95,7 +95,7 @@ pub fn run(args: &ProfileArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
             if ui.is_json() {
                 ui.data_json(&loaded.profile)?;
             } else {
-                ui.data(crate::config::load::to_yaml(&loaded.profile)?.trim_end())?;
+                ui.data(crate::config::yaml::to_yaml(&loaded.profile)?.trim_end())?;
             }
         }
         Action::Schema => {

@@ -1,14 +1,16 @@
 //! What a profile says of the inside of a guest, and how it names secrets.
 
+use super::VariableName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A secret by where it comes from; never the secret itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+#[schemars(extend("format" = "Secret"))]
 pub enum Secret {
     /// From this environment variable.
-    Env(String),
+    Env(VariableName),
     /// The first line that this command prints.
     Command(String),
 }
@@ -33,6 +35,16 @@ pub enum ConsoleMode {
     Off,
 }
 
+/// What becomes of BitLocker in a Windows guest whose boot settings change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Bitlocker {
+    /// Not touched.
+    Keep,
+    /// Suspended in the running guest before the VM is powered off, with undo.
+    Suspend,
+}
+
 /// Whether the host's own SysRq is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -48,20 +60,23 @@ pub struct GuestProfile {
     /// Which operating system.
     pub os: GuestOs,
     /// `[user@]host[:port]`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub ssh: Option<String>,
     /// Use sudo in the guest.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub sudo: bool,
     /// Password of the guest's user.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub password: Option<Secret>,
     /// Kernel console on the serial port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub console: Option<ConsoleMode>,
     /// A boot entry of its own for debugging.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub boot_entry: Option<BootEntrySpec>,
+    /// BitLocker of a Windows guest.
+    #[serde(default)]
+    pub bitlocker: Option<Bitlocker>,
 }
 
 /// A boot entry of its own for debugging.
@@ -75,6 +90,6 @@ pub struct BootEntrySpec {
     #[serde(default)]
     pub nokaslr: bool,
     /// Further kernel arguments.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub append: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Sizes with units.
+//! Texts of a profile that have a grammar: sizes with units, names of environment variables.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub struct MemorySizeError(String);
 
 impl MemorySize {
     /// Makes a size.
-    pub fn from_bytes(bytes: u64) -> Self {
+    pub const fn from_bytes(bytes: u64) -> Self {
         Self(bytes)
     }
 
@@ -88,6 +88,64 @@ impl JsonSchema for MemorySize {
     }
 }
 
+/// The name of an environment variable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct VariableName(String);
+
+/// The text is no variable's name. It is not shown: it may be the secret itself, written in the wrong place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected the name of an environment variable: letters, digits and `_`")]
+pub struct VariableNameError;
+
+impl VariableName {
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for VariableName {
+    type Err = VariableNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        if text.bytes().all(word) && text.starts_with(|first: char| !first.is_ascii_digit()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(VariableNameError)
+        }
+    }
+}
+
+impl TryFrom<String> for VariableName {
+    type Error = VariableNameError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<VariableName> for String {
+    fn from(name: VariableName) -> Self {
+        name.0
+    }
+}
+
+impl JsonSchema for VariableName {
+    fn schema_name() -> Cow<'static, str> {
+        "VariableName".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "VariableName", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$" })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -105,6 +163,16 @@ mod tests {
         }
         for text in ["64", "MiB", "-1B", "1 MiB", "99999999999GiB", "64MB"] {
             assert!(text.parse::<MemorySize>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_have_names() {
+        for right in ["DEV_PW", "_x1", "a"] {
+            assert_eq!(right.parse::<VariableName>().unwrap().as_str(), right);
+        }
+        for wrong in ["", "1x", "hunter2!", "A B", "A-B", "é"] {
+            assert!(wrong.parse::<VariableName>().is_err(), "{wrong}");
         }
     }
 }

@@ -3,14 +3,13 @@
 use super::MemorySize;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, MapAccess, Visitor, value::MapAccessDeserializer};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
 /// Name, UUID or path of a VM, or the description of one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VmProfile {
     /// A VM that is there.
     Name(String),
@@ -25,32 +24,41 @@ pub struct VmDescription {
     /// Its name.
     pub name: String,
     /// Start it when a session needs it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub start: bool,
     /// Leave it running at the session's end.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default)]
     pub keep: bool,
     /// Kernel image.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub kernel: Option<PathBuf>,
     /// Initial RAM disk.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub initrd: Option<PathBuf>,
     /// Kernel command line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub append: Option<String>,
     /// Memory; 256MiB if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub memory: Option<MemorySize>,
     /// Disk images.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub disks: Vec<PathBuf>,
     /// QEMU's program; `qemu-system-x86_64` if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub program: Option<String>,
     /// Further arguments for QEMU, one a word.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub arguments: Vec<String>,
+}
+
+impl Serialize for VmProfile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Name(name) => serializer.serialize_str(name),
+            Self::Described(description) => description.serialize(serializer),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for VmProfile {

@@ -1,0 +1,160 @@
+//! One port of a target: endpoints, clients, and the keys that only make sense together.
+
+use super::{Home, Validator, word};
+use crate::config::node::FieldPath;
+use crate::model::profile::{DEFAULT_HOLD, DEFAULT_REPLAY, MemorySize, PortProfile};
+use crate::model::{
+    Address, ClientPrefix, ClientSpec, EndpointError, EndpointSpec, HostRef, Policy, PortSpec,
+};
+use std::collections::BTreeSet;
+
+impl Validator<'_> {
+    /// Validates a port. `served` holds what the target's other ports serve.
+    pub(super) fn port(
+        &mut self,
+        path: &FieldPath,
+        port: &PortProfile,
+        home: Option<&Home>,
+        served: &mut BTreeSet<String>,
+    ) -> Option<PortSpec> {
+        let before = self.issues.len();
+        // Where the host is not known its own error is told; the paths are then taken as this machine's.
+        let is_here = home.is_none_or(Home::is_here);
+        let attach = port
+            .attach
+            .as_ref()
+            .and_then(|endpoint| self.attach(&path.key("attach"), endpoint, is_here));
+        let serve = self.serve(&path.key("serve"), port, served);
+        let break_with = port.break_with.as_ref().and_then(|way| {
+            let resolved = if is_here {
+                way.resolved(&self.base.folder, self.base.home.as_deref())
+            } else {
+                Ok(way.clone())
+            };
+            self.told(&path.key("break_with"), resolved)
+        });
+        if port.hold.is_some() && port.policy != Policy::Raw {
+            let message = format!("`hold` is for `as: raw`, and the port has `as: {}`", port.policy);
+            self.issue(&path.key("hold"), message);
+        }
+        if port.replay.is_some() && !has_history(port.policy) {
+            let message = format!(
+                "`replay` is for consoles (`as: console` or `console+gdb`), and the port has `as: {}`",
+                port.policy
+            );
+            self.issue(&path.key("replay"), message);
+        }
+        self.way_across(path, port, home);
+        (self.issues.len() == before).then(|| PortSpec {
+            port: port.port,
+            policy: port.policy,
+            attach,
+            serve,
+            log: port.log.as_deref().map(|path| self.base.path(path)),
+            hold_bytes: bytes(port.hold.unwrap_or(DEFAULT_HOLD)),
+            replay_bytes: bytes(port.replay.unwrap_or(DEFAULT_REPLAY)),
+            break_with,
+        })
+    }
+
+    /// The VM's end, with the VM's role. What we then open is the other side.
+    fn attach(&mut self, path: &FieldPath, endpoint: &EndpointSpec, is_here: bool) -> Option<EndpointSpec> {
+        let resolved = if is_here {
+            endpoint.resolved(&self.base.folder, self.base.home.as_deref())
+        } else {
+            Ok(endpoint.clone())
+        };
+        let checked =
+            resolved.and_then(|endpoint| endpoint.other_side().check_as_target().map(|()| endpoint));
+        self.told(path, checked)
+    }
+
+    fn serve(
+        &mut self,
+        path: &FieldPath,
+        port: &PortProfile,
+        served: &mut BTreeSet<String>,
+    ) -> Vec<ClientSpec> {
+        let mut clients = Vec::new();
+        for (index, client) in port.serve.iter().enumerate() {
+            let here = path.index(index);
+            let resolved = client
+                .endpoint
+                .resolved(&self.base.folder, self.base.home.as_deref())
+                .and_then(|endpoint| endpoint.check_as_client().map(|()| endpoint));
+            let Some(endpoint) = self.told(&here, resolved) else {
+                continue;
+            };
+            if let Some(prefix) = client.prefix.filter(|prefix| !serves(port.policy, *prefix)) {
+                let message = format!("a `{}=` client contradicts `as: {}`", prefix.name(), port.policy);
+                self.issue(&here, message);
+            }
+            if let Some(taken) = exclusive(&endpoint)
+                && !served.insert(taken)
+            {
+                self.issue(&here, format!("`{endpoint}` is served twice by this target"));
+            }
+            clients.push(ClientSpec {
+                prefix: client.prefix,
+                endpoint,
+            });
+        }
+        clients
+    }
+
+    /// `tunnel` and `firewall`: how our side reaches a VM's end on another machine.
+    fn way_across(&mut self, path: &FieldPath, port: &PortProfile, home: Option<&Home>) {
+        if port.tunnel.is_some() && home.is_some_and(|home| home.host == HostRef::Local) {
+            self.issue(
+                &path.key("tunnel"),
+                "a tunnel goes to a host with `ssh`, and the target's host is this machine",
+            );
+        }
+        let Some(firewall) = &port.firewall else {
+            return;
+        };
+        if port.tunnel.is_some() {
+            self.issue(
+                &path.key("firewall"),
+                "an open port instead of a tunnel: expected `firewall` or `tunnel`, got both",
+            );
+        }
+        let from = path.key("firewall").key("allow_from");
+        if let Err(message) = word::address_range(&firewall.allow_from) {
+            self.issue(&from, message);
+        }
+    }
+
+    fn told<T>(&mut self, path: &FieldPath, result: Result<T, EndpointError>) -> Option<T> {
+        result.map_err(|error| self.issue(path, error.to_string())).ok()
+    }
+}
+
+fn bytes(size: MemorySize) -> usize {
+    usize::try_from(size.bytes()).unwrap_or(usize::MAX)
+}
+
+fn has_history(policy: Policy) -> bool {
+    matches!(policy, Policy::Console | Policy::ConsoleGdb)
+}
+
+fn serves(policy: Policy, prefix: ClientPrefix) -> bool {
+    match prefix {
+        ClientPrefix::Console | ClientPrefix::Ro => has_history(policy),
+        ClientPrefix::Gdb => matches!(policy, Policy::Gdb | Policy::ConsoleGdb),
+        ClientPrefix::Kd => policy == Policy::Kd,
+    }
+}
+
+/// What only one client of a machine can have; `None` where many can (a free TCP port, an unnamed PTY, a remote end).
+fn exclusive(endpoint: &EndpointSpec) -> Option<String> {
+    let listens = endpoint.role == Some(crate::model::Role::Listen);
+    match &endpoint.address {
+        Address::Tcp { port: 0, .. } | Address::Pty { link: None } => None,
+        Address::Stdio | Address::File(_) | Address::Tty { .. } | Address::Pty { .. } => {
+            Some(endpoint.to_string())
+        }
+        _ if listens => Some(endpoint.to_string()),
+        _ => None,
+    }
+}

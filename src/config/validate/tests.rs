@@ -1,0 +1,76 @@
+//! What a profile asks for that nobody does yet is known by its field path.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use super::*;
+use crate::config::load::parse;
+
+fn unserved(text: &str) -> Vec<(String, Vec<String>)> {
+    let base = Base {
+        folder: "/p".into(),
+        home: None,
+    };
+    parse(text, &base)
+        .unwrap()
+        .1
+        .into_iter()
+        .map(|target| (target.name.to_string(), target.unserved))
+        .collect()
+}
+
+#[test]
+fn keys_that_nobody_acts_on_yet_are_named() {
+    let text = "\
+version: 1
+hosts: {h: {hypervisor: xen, ssh: h, sudo: true, password: {env: A}}}
+targets:
+  a:
+    host: h
+    vm: \"x*\"
+    secure_boot: off
+    host_sysrq: off
+    ports: [{port: 1, as: kd, tunnel: ssh}, {port: 2, as: console, firewall: {allow_from: any}}]
+    guest: {os: linux, ssh: g, sudo: true, password: {env: A}, console: persistent, boot_entry: {}}
+    debugger: {kind: gdb, modules: [m]}
+  b: {host: h, vm: y, ports: [{port: 1, as: kd}], guest: {os: windows, bitlocker: suspend}}
+joins: [{a: a/1, b: b/1, as: kd}]
+";
+    let of_host = ["hosts.h.password", "hosts.h.sudo"];
+    let a = [
+        "ports[0].tunnel",
+        "ports[1].firewall",
+        "vm",
+        "guest.ssh",
+        "guest.sudo",
+        "guest.password",
+        "guest.console",
+        "guest.boot_entry",
+        "debugger.modules",
+        "secure_boot",
+        "host_sysrq",
+    ];
+    let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        unserved(text),
+        [
+            (
+                "a".to_owned(),
+                [strings(&a), strings(&of_host), strings(&["joins[0]"])].concat()
+            ),
+            (
+                "b".to_owned(),
+                [
+                    strings(&["guest.bitlocker"]),
+                    strings(&of_host),
+                    strings(&["joins[0]"])
+                ]
+                .concat()
+            ),
+        ]
+    );
+}
+
+#[test]
+fn what_only_describes_is_served() {
+    let text = "version: 1\ntargets: {a: {host: vmware, vm: x.vmx, guest: {os: linux, console: off}, secure_boot: keep, nested: true}}\n";
+    assert_eq!(unserved(text), [("a".to_owned(), Vec::new())]);
+}
