@@ -4,6 +4,7 @@ use crate::guest::{Gdb, folder, trial};
 use crate::kit::{Ended, Running, Sandbox, connect, contains, kill, read_until, wait_until};
 use libtest_mimic::Trial;
 use std::io::Write;
+use std::process::Command;
 use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
@@ -20,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
             "debug_ctrl_c_at_the_prompt_stops_the_kernel",
             debug_ctrl_c_at_the_prompt_stops_the_kernel,
         ),
+        trial("debug_ctrl_c_on_a_terminal", debug_ctrl_c_on_a_terminal),
         trial("debug_gdb_killed_while_stopped", debug_gdb_killed_while_stopped),
         trial(
             "debug_gdb_killed_while_running_with_a_breakpoint",
@@ -139,6 +141,20 @@ targets:
         Session { gdb, debugger }
     }
 
+    /// Fails unless the kernel under a session answers on its console. `echo` is the shell's own: no getpid.
+    fn assert_kernel_runs(&self) {
+        let shown = self.sandbox.run_with(
+            ["console", "demo", "--replay", "0B", "--linger", "1s"],
+            b"echo runs-$((40+2))\r",
+        );
+        assert!(
+            shown.stdout.contains("runs-42"),
+            "{}{}",
+            shown.stdout,
+            shown.stderr
+        );
+    }
+
     /// Fails unless nothing of a VM is left in the state folder.
     fn assert_nothing_left(&self) {
         let run = self.sandbox.path("state/run/demo");
@@ -217,12 +233,7 @@ impl Session {
     fn continue_to_getpid(&mut self, lab: &Lab) {
         self.gdb.command("break __x64_sys_getpid");
         self.gdb.type_line("continue");
-        // A kernel that answers on its console runs, with the breakpoint in it. `echo` is the shell's own: no getpid.
-        let shown = lab.sandbox.run_with(
-            ["console", "demo", "--replay", "0B", "--linger", "1s"],
-            b"echo runs-$((40+2))\r",
-        );
-        assert!(shown.stdout.contains("runs-42"), "{}", shown.stdout);
+        lab.assert_kernel_runs();
         assert!(planted(lab), "the breakpoint is written down");
     }
 
@@ -361,6 +372,52 @@ fn debug_ctrl_c_at_the_prompt_stops_the_kernel() {
     session.gdb.type_line("quit");
     assert_eq!(session.end(), 0, "{}", session.gdb.program.said());
     vm.assert_well();
+}
+
+impl Lab {
+    /// Starts a session on a terminal of its own (`script` makes one): what is typed there comes as a user's keys do, and
+    /// everything that is shown there is its standard output.
+    fn debug_on_a_terminal(&self) -> Running {
+        let session = self.sandbox.vmserial(["debug", "demo", "--yes"]);
+        let line = format!(
+            "stty -echo; exec '{}' debug demo --yes",
+            session.get_program().display()
+        );
+        let mut command = Command::new("script");
+        command.args(["-qefc", &line, "/dev/null"]).env_clear();
+        for (name, value) in session.get_envs() {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        command.env("TERM", "dumb").current_dir(self.sandbox.path(""));
+        Running::start(&mut command)
+    }
+}
+
+fn debug_ctrl_c_on_a_terminal() {
+    // gdb is in front: the key is gdb's, and stops the kernel.
+    let lab = Lab::new();
+    let mut terminal = lab.debug_on_a_terminal();
+    terminal.wait_output(b"(gdb) ");
+    terminal.type_bytes(b"set pagination off\nset confirm off\ncontinue\n");
+    terminal.wait_output(b"Continuing.");
+    lab.assert_kernel_runs();
+    terminal.type_bytes(b"\x03");
+    terminal.wait_output(b"received signal SIGTRAP");
+    terminal.type_bytes(b"detach\nquit\n");
+    let code = terminal.wait_end_with_input_open();
+    assert_eq!(code, 0, "{}", String::from_utf8_lossy(terminal.all_output()));
+    lab.assert_nothing_left();
+
+    // gdb is not there yet: the key ends the session.
+    let lab = Lab::new();
+    let mut terminal = lab.debug_on_a_terminal();
+    terminal.wait_output(b"Bridge (debug port)");
+    terminal.type_bytes(b"\x03");
+    let code = terminal.wait_end_with_input_open();
+    assert_eq!(code, 130, "{}", String::from_utf8_lossy(terminal.all_output()));
+    lab.assert_nothing_left();
 }
 
 fn debug_gdb_killed_while_stopped() {
