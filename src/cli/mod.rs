@@ -1,5 +1,6 @@
 //! The command line: parses, dispatches, maps failures to exit codes.
 
+pub mod change;
 pub mod commands;
 pub mod context;
 pub mod error;
@@ -63,6 +64,18 @@ enum Command {
     Break(commands::break_in::BreakArgs),
     /// Stop a VM's kernel in its debugger and start gdb on it
     Debug(Box<commands::debug::DebugArgs>),
+    /// Show what apply would change
+    Plan(commands::plan::PlanArgs),
+    /// Bring targets to what the profile says
+    Apply(commands::apply::ApplyArgs),
+    /// Take back what an apply did
+    Undo(commands::undo::UndoArgs),
+    /// List what was done to hosts and VMs
+    Journal(commands::journal::JournalArgs),
+    /// Tell which targets are no longer as the profile says
+    Drift(commands::drift::DriftArgs),
+    /// Show targets: power, ports, owners
+    Status(commands::status::StatusArgs),
     /// Make, check and explain profiles
     Profile(commands::profile::ProfileArgs),
     /// Print shell completions
@@ -97,6 +110,12 @@ fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode
         Command::Down(args) => commands::down::run(&args, context, ui),
         Command::Break(args) => commands::break_in::run(&args, context, ui),
         Command::Debug(args) => commands::debug::run(&args, context, ui),
+        Command::Plan(args) => commands::plan::run(&args, context, ui),
+        Command::Apply(args) => commands::apply::run(&args, context, ui),
+        Command::Undo(args) => commands::undo::run(&args, context, ui),
+        Command::Journal(args) => commands::journal::run(&args, context, ui),
+        Command::Drift(args) => commands::drift::run(&args, context, ui),
+        Command::Status(args) => commands::status::run(&args, context, ui),
         Command::Profile(args) => commands::profile::run(&args, context, ui),
         Command::Completions(args) => commands::completions::run(&args, context, ui),
     }

@@ -1,12 +1,18 @@
 //! One file per command.
 
+pub mod apply;
 pub mod break_in;
 pub mod bridge;
 pub mod completions;
 pub mod console;
 pub mod debug;
 pub mod down;
+pub mod drift;
+pub mod journal;
+pub mod plan;
 pub mod profile;
 pub mod resume;
 pub mod setup;
+pub mod status;
+pub mod undo;
 pub mod up;

@@ -1,0 +1,68 @@
+//! `vmserial undo`.
+
+use crate::cli::change::ChangeArgs;
+use crate::cli::context::Context;
+use crate::cli::error::Failure;
+use crate::cli::ui::Ui;
+use crate::model::HostRef;
+use crate::session::interrupt::Interrupt;
+use crate::session::marks::{host_journal, journal};
+use crate::session::planning::RealHosts;
+use crate::session::undo::{UndoOptions, find, undo};
+use serde_json::json;
+use std::process::ExitCode;
+
+/// Takes back what an apply did: newest step first, only our values, only where they still are ours.
+///
+/// Without an ID it takes the newest entry of the journal that is not wholly undone; also after a crash in the middle.
+///
+/// Example: vmserial undo --plan
+#[derive(Debug, clap::Args)]
+pub struct UndoArgs {
+    /// An entry of `vmserial journal`, or the beginning of its name
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// Use the copies that a host keeps itself, for a machine without the journal: `local`, or [user@]host
+    #[arg(long, value_name = "HOST")]
+    host: Option<String>,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+/// Returns the host that a word on the command line means.
+pub fn host(word: &str) -> HostRef {
+    match word {
+        "local" | "localhost" => HostRef::Local,
+        destination => HostRef::Ssh(destination.to_owned()),
+    }
+}
+
+/// Runs `vmserial undo`.
+///
+/// # Errors
+///
+/// Somebody else changed what is ours (5, with the three versions), an unknown format (3), no such entry (4).
+pub fn run(args: &UndoArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    let hosts = RealHosts::new(&context.state);
+    let folder = context.host_folder();
+    let journal = match &args.host {
+        Some(word) => host_journal(&hosts, &host(word), folder.as_deref())?,
+        None => journal(&hosts, &context.state, folder.as_deref())?,
+    };
+    let Some(entry) = find(&journal, args.id.as_deref())? else {
+        ui.status("Nothing to undo.");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let id = entry.id.clone();
+    let options = UndoOptions {
+        consent: args.change.consent(),
+        restart: args.change.restart,
+        state: context.state.clone(),
+        interrupt: Interrupt::catch()?,
+    };
+    undo(entry, &hosts, &options, ui)?;
+    if ui.is_json() {
+        ui.data_json(&json!({ "v": 1, "journal": id, "undone": !args.change.plan }))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
