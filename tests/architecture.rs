@@ -522,6 +522,26 @@ fn nothing_of_one_machine_is_in_the_tree() {
 }
 
 #[test]
+fn links_in_the_docs_lead_somewhere() {
+    let mut found = vec![root().join("README.md"), root().join("CHANGELOG.md")];
+    files(&root().join("docs"), ".md", &mut found);
+    let mut broken = Vec::new();
+    for path in found {
+        let text = fs::read_to_string(path.as_path()).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = link.split('#').next().unwrap();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            if !path.parent().unwrap().join(file).exists() {
+                broken.push(format!("{} links to `{link}`", path.display()));
+            }
+        }
+    }
+    report(&broken);
+}
+
+#[test]
 fn the_checks_see_what_they_look_for() {
     let mut names = Names::default();
     let code = "use std::{fs, net::IpAddr}; fn f() { crate::cli::run(); unsafe { g() } } #[cfg(test)] mod tests { use tokio::x; }";
