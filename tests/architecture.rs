@@ -422,10 +422,9 @@ fn main_is_a_few_lines() {
 #[test]
 fn mod_files_hold_no_functions() {
     let mut broken = Vec::new();
-    for source in sources()
-        .iter()
-        .filter(|source| source.name.ends_with("/mod") && source.name != "cli/mod")
-    {
+    for source in sources().iter().filter(|source| {
+        source.name.ends_with("/mod") && source.name != "cli/mod" && !is_test_file(&source.name)
+    }) {
         for item in syn::parse_file(&source.text).unwrap().items {
             if let syn::Item::Fn(function) = item {
                 broken.push(format!("src/{}.rs defines `{}`", source.name, function.sig.ident));
@@ -463,9 +462,15 @@ fn a_vendor_spelling_lives_in_one_place() {
 fn hypervisors_are_told_apart_in_the_registry_only() {
     let mut broken = Vec::new();
     for source in sources() {
-        let allowed = ["model/vm", "driver/", "cli/commands/setup", "config/"]
-            .iter()
-            .any(|place| source.name.starts_with(place));
+        let allowed = [
+            "model/vm",
+            "driver/",
+            "cli/commands/setup",
+            "config/",
+            "session/fake",
+        ]
+        .iter()
+        .any(|place| source.name.starts_with(place));
         for path in source
             .paths
             .iter()

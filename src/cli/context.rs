@@ -36,6 +36,18 @@ impl Context {
         })
     }
 
+    /// Returns where this machine keeps copies of what was done to it: `$VMSERIAL_HOST_FOLDER`, else see
+    /// [`crate::session::marks::host_folder`].
+    pub fn host_folder(&self) -> Option<PathBuf> {
+        if let Some(folder) = std::env::var_os("VMSERIAL_HOST_FOLDER").filter(|folder| !folder.is_empty()) {
+            return std::path::absolute(folder).ok();
+        }
+        let data = etcetera::choose_base_strategy()
+            .ok()
+            .map(|strategy| strategy.data_dir());
+        crate::session::marks::host_folder(data.as_deref())
+    }
+
     /// Returns what finding and reading a profile needs of the environment.
     ///
     /// # Errors

@@ -1,11 +1,14 @@
 //! Intended changes as data: steps, stages and plans. No I/O, no clock, no environment.
 
+pub mod conflict;
 pub mod diff;
+pub mod mark;
 pub mod plan_of_targets;
 pub mod show;
 pub mod step;
+pub mod take_back;
 
-pub use plan_of_targets::{Plan, TargetPlan};
+pub use plan_of_targets::{HostPlan, Plan, PlannedPort, TargetPlan};
 pub use step::{
     Action, Condition, Effect, PlanContext, PowerChange, QmpCommand, Stage, StageContent, Step, Undo,
 };

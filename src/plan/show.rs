@@ -1,39 +1,29 @@
 //! A plan as text for people and as JSON for programs.
 
+use crate::model::{EndpointSpec, Role};
 use crate::plan::diff::unified;
-use crate::plan::{Action, Condition, Effect, Plan, StageContent, Step, Undo};
+use crate::plan::plan_of_targets::{PlannedPort, TargetPlan};
+use crate::plan::{Action, Condition, Effect, Plan, PowerChange, Stage, StageContent, Step, Undo};
 use crate::render::edit;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
-/// Writes the plan as people read it: stages, steps with what they run or change, undo, effect, warnings.
+/// Writes the plan as people read it: targets with both ends of their ports, stages, steps with what they run or
+/// change, undo, effect, warnings. Targets without a change are left out.
 pub fn text(plan: &Plan) -> String {
     let mut text = String::new();
     let mut number = 0;
-    for target in &plan.targets {
+    for host in plan.hosts.iter().filter(|host| !host.steps.is_empty()) {
+        line(&mut text, 0, &format!("{}:", host.host));
+        for step in &host.steps {
+            number += 1;
+            show_step(&mut text, number, step);
+        }
+    }
+    for target in plan.targets.iter().filter(|target| !target.is_empty()) {
+        show_target(&mut text, target);
         for stage in &target.stages {
-            match &stage.content {
-                StageContent::Planned(steps) if steps.is_empty() => {}
-                StageContent::Planned(steps) => {
-                    line(&mut text, 0, &format!("{}: {}", target.target, stage.name));
-                    for step in steps {
-                        number += 1;
-                        show_step(&mut text, number, step);
-                    }
-                }
-                StageContent::Later { after, may_change } => {
-                    line(
-                        &mut text,
-                        0,
-                        &format!("{}: {} ({after})", target.target, stage.name),
-                    );
-                    line(
-                        &mut text,
-                        1,
-                        &format!("is planned then; may change: {}", may_change.join(", ")),
-                    );
-                }
-            }
+            show_stage(&mut text, stage, &mut number);
         }
     }
     text
@@ -44,8 +34,76 @@ fn line(text: &mut String, depth: usize, content: &str) {
     let _ = writeln!(text, "{:width$}{content}", "", width = depth * 2);
 }
 
+fn show_target(text: &mut String, target: &TargetPlan) {
+    let heading = format!(
+        "{}: {} VM `{}` on {}, {}",
+        target.target, target.hypervisor, target.vm, target.host, target.power
+    );
+    line(text, 0, &heading);
+    for port in &target.ports {
+        line(text, 1, &port_text(port));
+    }
+    if !target.unserved.is_empty() {
+        let keys: Vec<String> = target.unserved.iter().map(|key| format!("`{key}`")).collect();
+        line(
+            text,
+            1,
+            &format!("not served yet, so `apply` refuses it: {}", keys.join(", ")),
+        );
+    }
+}
+
+/// Writes a port with its endpoint seen from both sides.
+pub fn port_text(port: &PlannedPort) -> String {
+    let name = format!(
+        "port {} ({}, {}), {}",
+        port.port,
+        port.port.windows_name(),
+        port.port.linux_name(),
+        port.policy
+    );
+    match &port.endpoint {
+        Some(endpoint) => format!("{name}: {}", both_sides(endpoint)),
+        None => name,
+    }
+}
+
+/// Writes the VM's endpoint with what each side does there.
+pub fn both_sides(endpoint: &EndpointSpec) -> String {
+    let place = EndpointSpec {
+        role: None,
+        ..endpoint.clone()
+    };
+    match endpoint.role {
+        Some(Role::Listen) => format!("VM listens on {place}, vmserial connects"),
+        Some(Role::Connect) => format!("VM connects to {place}, vmserial listens"),
+        None => format!("VM is on {place}, vmserial opens it"),
+    }
+}
+
+fn show_stage(text: &mut String, stage: &Stage, number: &mut usize) {
+    match &stage.content {
+        StageContent::Planned(steps) if steps.is_empty() => {}
+        StageContent::Planned(steps) => {
+            line(text, 1, &format!("{}:", stage.name));
+            for step in steps {
+                *number += 1;
+                show_step(text, *number, step);
+            }
+        }
+        StageContent::Later { after, may_change } => {
+            line(
+                text,
+                1,
+                &format!("{}: {after}; may change: {}", stage.name, may_change.join(", ")),
+            );
+            line(text, 2, "planned, shown and confirmed when its facts are there");
+        }
+    }
+}
+
 fn show_step(text: &mut String, number: usize, step: &Step) {
-    line(text, 1, &format!("{number}. {} [{}]", step.summary, step.host));
+    line(text, 2, &format!("{number}. {}", step.summary));
     match &step.action {
         Action::Edit(edit) => {
             let after = edit::apply(edit.format, edit.before.as_deref(), &edit.operations);
@@ -54,39 +112,61 @@ fn show_step(text: &mut String, number: usize, step: &Step) {
                 Err(error) => format!("(cannot be shown: {error})"),
             };
             for diff_line in diff.lines() {
-                line(text, 3, diff_line);
+                line(text, 4, diff_line);
             }
         }
-        Action::Run(invocation) => line(text, 3, &format!("$ {invocation}")),
-        Action::Start { invocation, .. } => line(text, 3, &format!("$ {invocation} &")),
+        Action::Run(invocation) => line(text, 4, &format!("$ {invocation}")),
+        Action::Start { invocation, log } => {
+            line(text, 4, &format!("$ {invocation} &"));
+            line(text, 4, &format!("output: `{log}`"));
+        }
         Action::Qmp(command) => line(
             text,
-            3,
+            4,
             &format!(
                 "QMP {} {} at {}",
                 command.execute, command.arguments, command.socket
             ),
         ),
-        Action::WaitFor(condition) => line(text, 3, &format!("until {}", condition_text(condition))),
+        Action::WaitFor(condition) => line(text, 4, &format!("until {}", condition_text(condition))),
     }
-    let effect = match step.effect {
-        Effect::Live => "at once",
-        Effect::NextBoot => "at the guest's next boot",
-        Effect::NeedsPowerOff => "when the VM is powered off and started",
-    };
+    match step.power {
+        Some(PowerChange::OffGraceful) => {
+            line(
+                text,
+                4,
+                "power: asks the guest to shut down; needs the restart policy's consent",
+            );
+        }
+        Some(PowerChange::OffHard) => {
+            line(
+                text,
+                4,
+                "power: pulls the plug; needs the restart policy's consent",
+            );
+        }
+        Some(PowerChange::On) => line(text, 4, "power: powers the VM on"),
+        None => {}
+    }
     if !matches!(step.action, Action::WaitFor(_)) {
-        line(
-            text,
-            3,
-            &format!("effect: {effect}; undo: {}", undo_text(&step.undo)),
-        );
+        let (effect, undo) = (effect_text(step.effect), undo_text(&step.undo));
+        line(text, 4, &format!("effect: {effect}; undo: {undo}"));
     }
     for note in &step.notes {
-        line(text, 3, &format!("note: {note}"));
+        line(text, 4, &format!("note: {note}"));
     }
 }
 
-fn undo_text(undo: &Undo) -> String {
+fn effect_text(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Live => "at once",
+        Effect::NextBoot => "at the guest's next boot",
+        Effect::NeedsPowerOff => "when the VM is powered off and started",
+    }
+}
+
+/// Writes how a step is taken back.
+pub fn undo_text(undo: &Undo) -> String {
     match undo {
         Undo::Keys => "puts our keys back, nothing else".to_owned(),
         Undo::Run(invocation) => format!("`{invocation}`"),
@@ -118,34 +198,54 @@ pub fn condition_text(condition: &Condition) -> String {
     }
 }
 
-/// Writes the plan for programs: `{"v":1,"changes":…,"targets":[…]}`, every edit with its diff.
+/// Writes the plan for programs: `{"v":1,"changes":…,"hosts":[…],"targets":[…]}`, every edit with its diff.
 pub fn json(plan: &Plan) -> Value {
-    let targets: Vec<Value> = plan
-        .targets
+    let hosts: Vec<Value> = plan
+        .hosts
         .iter()
-        .map(|target| {
-            let stages: Vec<Value> = target
-                .stages
-                .iter()
-                .map(|stage| match &stage.content {
-                    StageContent::Planned(steps) => {
-                        let steps: Vec<Value> = steps.iter().map(step_json).collect();
-                        json!({ "name": stage.name, "steps": steps })
-                    }
-                    StageContent::Later { after, may_change } => {
-                        json!({ "name": stage.name, "after": after, "may_change": may_change })
-                    }
-                })
-                .collect();
-            json!({ "target": target.target, "stages": stages })
+        .map(|host| {
+            let steps: Vec<Value> = host.steps.iter().map(step_json).collect();
+            json!({ "host": host.host.to_string(), "steps": steps })
         })
         .collect();
-    json!({ "v": 1, "changes": !plan.is_empty(), "targets": targets })
+    let targets: Vec<Value> = plan.targets.iter().map(target_json).collect();
+    json!({ "v": 1, "changes": !plan.is_empty(), "hosts": hosts, "targets": targets })
+}
+
+fn target_json(target: &TargetPlan) -> Value {
+    let stages: Vec<Value> = target
+        .stages
+        .iter()
+        .map(|stage| match &stage.content {
+            StageContent::Planned(steps) => {
+                let steps: Vec<Value> = steps.iter().map(step_json).collect();
+                json!({ "name": stage.name, "steps": steps })
+            }
+            StageContent::Later { after, may_change } => {
+                json!({ "name": stage.name, "after": after, "may_change": may_change })
+            }
+        })
+        .collect();
+    let ports: Vec<Value> = target
+        .ports
+        .iter()
+        .map(|port| {
+            json!({
+                "port": port.port, "as": port.policy.name(),
+                "vm": port.endpoint.as_ref().map(ToString::to_string),
+                "vmserial": port.endpoint.as_ref().map(|endpoint| endpoint.other_side().to_string()),
+            })
+        })
+        .collect();
+    json!({
+        "target": target.target, "host": target.host.to_string(), "hypervisor": target.hypervisor, "vm": target.vm,
+        "power": target.power, "ports": ports, "unserved": target.unserved, "stages": stages,
+    })
 }
 
 fn step_json(step: &Step) -> Value {
     let mut value = json!({
-        "summary": step.summary, "host": step.host, "action": step.action, "undo": step.undo,
+        "summary": step.summary, "host": step.host.to_string(), "action": step.action, "undo": step.undo,
         "effect": step.effect, "power": step.power, "notes": step.notes,
     });
     if let (Action::Edit(edit), Some(object)) = (&step.action, value.as_object_mut())
@@ -155,4 +255,145 @@ fn step_json(step: &Step) -> Value {
         object.insert("diff".to_owned(), Value::String(diff));
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::model::{
+        Digest, EditOperation, FileEdit, FileFormat, HostPath, HostRef, HypervisorKind, Invocation, Policy,
+        PortIndex, PowerState, VmRef,
+    };
+    use crate::plan::plan_of_targets::HostPlan;
+
+    fn step(summary: &str, action: Action, undo: Undo, power: Option<PowerChange>) -> Step {
+        Step {
+            summary: summary.to_owned(),
+            host: HostRef::Local,
+            target: Some("dev".parse().unwrap()),
+            action,
+            undo,
+            effect: if power.is_some() {
+                Effect::Live
+            } else {
+                Effect::NeedsPowerOff
+            },
+            power,
+            notes: vec!["A warning.".to_owned()],
+        }
+    }
+
+    fn plan() -> Plan {
+        let before = b"a = \"1\"\n".to_vec();
+        let edit = Action::Edit(FileEdit {
+            path: HostPath::new("/vm/dev.vmx"),
+            format: FileFormat::Vmx,
+            planned_on: Some(Digest::of(&before)),
+            operations: vec![EditOperation::Set {
+                key: "serial1.present".to_owned(),
+                value: "TRUE".to_owned(),
+            }],
+            before: Some(before),
+        });
+        let stop = Action::Run(Invocation::changes("vmrun", ["stop", "/vm/my dev.vmx", "soft"]));
+        let start = Undo::Run(Invocation::changes("vmrun", ["start", "/vm/my dev.vmx"]));
+        Plan {
+            hosts: vec![HostPlan {
+                host: HostRef::Local,
+                steps: Vec::new(),
+            }],
+            targets: vec![TargetPlan {
+                target: "dev".parse().unwrap(),
+                host: HostRef::Local,
+                hypervisor: HypervisorKind::Vmware,
+                vm: VmRef::new("/vm/dev.vmx"),
+                power: PowerState::Running,
+                ports: vec![PlannedPort {
+                    port: PortIndex::new(2).unwrap(),
+                    policy: Policy::Gdb,
+                    endpoint: Some("listen:unix:/tmp/s".parse().unwrap()),
+                }],
+                unserved: vec!["nested".to_owned()],
+                stages: vec![
+                    Stage {
+                        name: "power off".to_owned(),
+                        content: StageContent::Planned(vec![step(
+                            "shut the VM down",
+                            stop,
+                            start,
+                            Some(PowerChange::OffGraceful),
+                        )]),
+                    },
+                    Stage {
+                        name: "settings".to_owned(),
+                        content: StageContent::Planned(vec![step("attach port 2", edit, Undo::Keys, None)]),
+                    },
+                    Stage {
+                        name: "guest".to_owned(),
+                        content: StageContent::Later {
+                            after: "after start".to_owned(),
+                            may_change: vec!["boot entry".to_owned(), "sysctl".to_owned()],
+                        },
+                    },
+                ],
+            }],
+        }
+    }
+
+    #[test]
+    fn a_plan_reads_from_both_sides_with_diff_undo_and_power() {
+        insta::assert_snapshot!(text(&plan()), @r#"
+        dev: vmware VM `/vm/dev.vmx` on this machine, running
+          port 2 (COM2, ttyS1), gdb: VM listens on unix:/tmp/s, vmserial connects
+          not served yet, so `apply` refuses it: `nested`
+          power off:
+            1. shut the VM down
+                $ vmrun stop '/vm/my dev.vmx' soft
+                power: asks the guest to shut down; needs the restart policy's consent
+                effect: at once; undo: `vmrun start '/vm/my dev.vmx'`
+                note: A warning.
+          settings:
+            2. attach port 2
+                --- /vm/dev.vmx
+                +++ /vm/dev.vmx
+                @@ -1 +1,2 @@
+                 a = "1"
+                +serial1.present = "TRUE"
+                effect: when the VM is powered off and started; undo: puts our keys back, nothing else
+                note: A warning.
+          guest: after start; may change: boot entry, sysctl
+            planned, shown and confirmed when its facts are there
+        "#);
+    }
+
+    #[test]
+    fn programs_get_the_same_plan() {
+        let value = json(&plan());
+        assert_eq!(value["v"], 1);
+        assert_eq!(value["changes"], true);
+        assert_eq!(value["targets"][0]["ports"][0]["vm"], "listen:unix:/tmp/s");
+        assert_eq!(value["targets"][0]["ports"][0]["vmserial"], "connect:unix:/tmp/s");
+        let step = &value["targets"][0]["stages"][1]["steps"][0];
+        assert!(
+            step["diff"]
+                .as_str()
+                .unwrap()
+                .contains("+serial1.present = \"TRUE\"")
+        );
+        assert_eq!(value["targets"][0]["stages"][2]["may_change"][1], "sysctl");
+    }
+
+    #[test]
+    fn a_connecting_vm_is_listened_to() {
+        let endpoint = "connect:tcp:127.0.0.1:7001".parse().unwrap();
+        assert_eq!(
+            both_sides(&endpoint),
+            "VM connects to tcp:127.0.0.1:7001, vmserial listens"
+        );
+        assert_eq!(
+            both_sides(&"pty".parse().unwrap()),
+            "VM is on pty, vmserial opens it"
+        );
+    }
 }

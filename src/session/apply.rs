@@ -1,16 +1,22 @@
 //! Observe, plan, show, confirm, apply, observe again.
 
-use crate::model::{Deadline, FailureKind, Observed, Problem, TargetSpec, Wait};
-use crate::plan::plan_of_targets::{check_conflicts, check_power};
-use crate::plan::{Plan, PlanContext, show};
+use crate::model::{Deadline, FailureKind, Observed, Problem, TargetName, TargetSpec, Wait};
+use crate::plan::conflict::check_conflicts;
+use crate::plan::{Action, Plan, PlanContext, Step, show};
+use crate::runner::ProcessRef;
 use crate::session::Front;
+use crate::session::consent::consent;
 use crate::session::execute::run_step;
 use crate::session::interrupt::Interrupt;
-use crate::session::journal::{Entry, EntryData, FORMAT, Journal, StepRecord, StepState};
-use crate::session::lock::lock;
-use crate::session::planning::{Hosts, check_served, first_context, observe, plan};
-use std::path::{Path, PathBuf};
+use crate::session::journal::{Entry, EntryData, Journal, TargetRecord};
+use crate::session::lock::{Locks, lock};
+use crate::session::marks;
+use crate::session::planning::{self, Hosts, Seen, check_served, first_context, plan};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+pub use crate::session::consent::Consent;
+pub use crate::session::marks::host_folder;
 
 /// How long looking at all hosts may take.
 const OBSERVE: Duration = Duration::from_secs(60);
@@ -18,18 +24,7 @@ const OBSERVE: Duration = Duration::from_secs(60);
 /// More rounds than this of stages that follow from stages is a defect of a driver.
 const MOST_ROUNDS: usize = 8;
 
-/// What an apply does with its plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Consent {
-    /// Only show it (`--plan`).
-    ShowOnly,
-    /// Ask on the terminal.
-    Ask,
-    /// Given beforehand (`--yes`).
-    Given,
-}
-
-/// How an apply is wanted.
+/// How an apply is wanted. A `--restart` of the command line is written into the targets before.
 #[derive(Debug, Clone)]
 pub struct ApplyOptions {
     /// Show, ask or go on.
@@ -40,7 +35,7 @@ pub struct ApplyOptions {
     pub start_vm: bool,
     /// State folder.
     pub state: PathBuf,
-    /// Where a host keeps copies of its entries.
+    /// Where this machine keeps copies of what was done to it (see [`marks::host_folder`]).
     pub host_folder: Option<PathBuf>,
     /// Ctrl-C.
     pub interrupt: Interrupt,
@@ -53,34 +48,45 @@ pub struct Applied {
     pub plan: Plan,
     /// The journal entry, if a step ran.
     pub journal: Option<String>,
-    /// The targets as they were seen last.
+    /// The targets as they were seen last, in their order.
     pub observed: Vec<Observed>,
+    /// Processes that were started and outlive us: VMs. [`crate::session::lifetime::end_started`] ends them.
+    pub started: Vec<(Option<TargetName>, ProcessRef)>,
 }
 
 /// Looks at the targets and plans them; changes nothing.
 ///
 /// # Errors
 ///
-/// What stands against it: conflicts, keys that are not served, a host's refusal.
+/// What stands against it: conflicts, a host's or a driver's refusal.
 pub fn plan_only(
     hosts: &dyn Hosts,
     targets: &[TargetSpec],
     options: &ApplyOptions,
 ) -> Result<(Plan, Vec<Observed>, Vec<PlanContext>), Problem> {
-    check_served(targets)?;
+    let (plan, seen, contexts) = first_plan(hosts, targets, options)?;
+    Ok((plan, seen.vms, contexts))
+}
+
+fn first_plan(
+    hosts: &dyn Hosts,
+    targets: &[TargetSpec],
+    options: &ApplyOptions,
+) -> Result<(Plan, Seen, Vec<PlanContext>), Problem> {
     check_conflicts(targets)?;
-    let observed = look(hosts, targets, options)?;
-    let contexts: Vec<PlanContext> = observed
+    let seen = look(hosts, targets, options)?;
+    let contexts: Vec<PlanContext> = seen
+        .vms
         .iter()
         .map(|observed| first_context(observed, options.remove, options.start_vm))
         .collect();
-    let plan = plan(hosts, targets, &observed, &contexts)?;
-    Ok((plan, observed, contexts))
+    let plan = plan(hosts, targets, &seen, &contexts)?;
+    Ok((plan, seen, contexts))
 }
 
-fn look(hosts: &dyn Hosts, targets: &[TargetSpec], options: &ApplyOptions) -> Result<Vec<Observed>, Problem> {
+fn look(hosts: &dyn Hosts, targets: &[TargetSpec], options: &ApplyOptions) -> Result<Seen, Problem> {
     let deadline = Deadline::after(Instant::now(), OBSERVE);
-    observe(
+    planning::look(
         hosts,
         targets,
         &Wait::new(deadline, options.interrupt.soft.clone(), "the hosts"),
@@ -89,70 +95,216 @@ fn look(hosts: &dyn Hosts, targets: &[TargetSpec], options: &ApplyOptions) -> Re
 
 /// Brings the targets to what is wanted. Success is claimed only when a last look finds nothing left to change.
 ///
+/// A target whose step fails is left there; the others go on.
+///
 /// # Errors
 ///
-/// No consent ([`FailureKind::Precondition`] without a terminal, [`FailureKind::AnsweredNo`]), a step's failure, or a
-/// change that did not take. What was done by then is in the journal.
+/// No consent ([`FailureKind::Precondition`] without a terminal, [`FailureKind::AnsweredNo`]), a step's failure
+/// ([`FailureKind::SomeTargets`] where others succeeded), or a change that did not take. What was done by then is in
+/// the journal, and the hint says how it is taken back.
 pub fn plan_and_apply(
     hosts: &dyn Hosts,
     targets: &[TargetSpec],
     options: &ApplyOptions,
     front: &mut dyn Front,
 ) -> Result<Applied, Problem> {
-    let (first, mut observed, contexts) = plan_only(hosts, targets, options)?;
+    if options.consent == Consent::ShowOnly {
+        let (plan, seen, _) = first_plan(hosts, targets, options)?;
+        if plan.is_empty() {
+            front.status("Nothing to change.");
+        } else {
+            front.show(&show::text(&plan));
+        }
+        return Ok(Applied {
+            plan,
+            journal: None,
+            observed: seen.vms,
+            started: Vec::new(),
+        });
+    }
+    check_served(targets)?;
+    check_conflicts(targets)?;
+    let records: Vec<TargetRecord> = targets.iter().map(TargetRecord::from).collect();
+    // Before the look: what somebody else is about to change must not be planned on.
+    let locks = lock(&options.state, &records)?;
+    let (first, seen, contexts) = first_plan(hosts, targets, options)?;
     if first.is_empty() {
         front.status("Nothing to change.");
         return Ok(Applied {
             plan: first,
             journal: None,
-            observed,
+            observed: seen.vms,
+            started: Vec::new(),
         });
     }
-    if options.consent == Consent::ShowOnly {
-        front.show(&show::text(&first));
-        return Ok(Applied {
-            plan: first,
-            journal: None,
-            observed,
-        });
+    let mut apply = Apply {
+        hosts,
+        options,
+        front,
+        journal: marks::journal(hosts, &options.state, options.host_folder.as_deref())?,
+        locks,
+        entry: None,
+        failures: Vec::new(),
+    };
+    match apply.rounds(targets, &contexts, &first) {
+        Ok(observed) => apply.finish(first, observed, targets.len()),
+        Err(problem) => Err(apply.told(problem)),
     }
-    let _locks = lock(&options.state, targets)?;
-    let journal = Journal::new(&options.state, options.host_folder.as_deref());
-    let mut entry: Option<Entry> = None;
-    let mut round = first.clone();
-    for _ in 0..MOST_ROUNDS {
-        front.show(&show::text(&round));
-        confirm(&round, targets, options, front)?;
-        let ran = run_round(&round, hosts, &journal, &mut entry, options, front);
-        if let Err(problem) = ran {
-            return Err(told(problem, entry.as_ref()));
-        }
-        observed = look(hosts, targets, options).map_err(|problem| told(problem, entry.as_ref()))?;
-        let had_later = round.has_later_stages();
-        round =
-            plan(hosts, targets, &observed, &contexts).map_err(|problem| told(problem, entry.as_ref()))?;
-        if round.is_empty() {
-            let journal = entry.map(|entry| entry.id);
-            if let Some(id) = &journal {
-                front.status(&format!("Done. `vmserial undo {id}` takes it back."));
+}
+
+/// An apply on its way.
+struct Apply<'a> {
+    hosts: &'a dyn Hosts,
+    options: &'a ApplyOptions,
+    front: &'a mut dyn Front,
+    journal: Journal,
+    locks: Locks,
+    entry: Option<Entry>,
+    failures: Vec<(TargetName, Problem)>,
+}
+
+impl Apply<'_> {
+    /// Plans and applies stage after stage until nothing is left to change.
+    fn rounds(
+        &mut self,
+        targets: &[TargetSpec],
+        contexts: &[PlanContext],
+        first: &Plan,
+    ) -> Result<Vec<Observed>, Problem> {
+        let mut alive: Vec<TargetSpec> = targets.to_vec();
+        let mut contexts = contexts.to_vec();
+        let mut round = first.clone();
+        for _ in 0..MOST_ROUNDS {
+            if round.ready_steps().next().is_none() {
+                self.front.show(&show::text(&round));
+                let message = "a stage (shown above) still cannot be planned, though all before it are done";
+                return Err(Problem::new(FailureKind::Host, message));
             }
-            return Ok(Applied {
-                plan: first,
-                journal,
-                observed,
-            });
+            self.front.show(&show::text(&round));
+            consent(self.options.consent, &round, targets, self.front)?;
+            self.round(&round, &alive)?;
+            let failed = |target: &TargetSpec| self.failures.iter().any(|(name, _)| *name == target.name);
+            let keep: Vec<bool> = alive.iter().map(|target| !failed(target)).collect();
+            alive = kept(alive, &keep);
+            contexts = kept(contexts, &keep);
+            let seen = look(self.hosts, &alive, self.options)?;
+            let had_later_stages = round.has_later_stages();
+            round = plan(self.hosts, &alive, &seen, &contexts)?;
+            if round.is_empty() {
+                return Ok(seen.vms);
+            }
+            if !had_later_stages {
+                break;
+            }
         }
-        if !had_later {
-            break;
-        }
+        self.front.show(&show::text(&round));
+        let message = "the steps ran, and this (shown above) is still to be changed";
+        Err(Problem::new(FailureKind::Host, message).hint("Somebody else may set it back: look at the host."))
     }
-    front.show(&show::text(&round));
-    let problem = Problem::new(
-        FailureKind::Host,
-        "the steps ran, and this is still to be changed (shown above)",
-    )
-    .hint("Somebody else may set it back: look at the host.");
-    Err(told(problem, entry.as_ref()))
+
+    /// Runs what can be done from one observation. A target's failure is noted; other failures end the apply.
+    fn round(&mut self, plan: &Plan, targets: &[TargetSpec]) -> Result<(), Problem> {
+        let steps: Vec<Step> = plan.ready_steps().cloned().collect();
+        for host in plan.hosts.iter().filter(|host| !host.steps.is_empty()) {
+            self.locks.take_host(&host.host)?;
+        }
+        let entry = match &mut self.entry {
+            Some(entry) => entry,
+            None => self.entry.insert(self.journal.begin(EntryData::begin())?),
+        };
+        let first = entry.data.steps.len();
+        entry.data.add(steps.iter().cloned(), targets);
+        entry.save()?;
+        if let Some(problem) = entry.take_copy_trouble() {
+            self.front.warning(&format!(
+                "there will be no copy of the journal on the host itself: {problem}"
+            ));
+        }
+        for (offset, step) in steps.iter().enumerate() {
+            if self.options.interrupt.soft.is_cancelled() {
+                let message = "interrupted: no further step was started";
+                return Err(Problem::new(FailureKind::Interrupted, message));
+            }
+            if self
+                .failures
+                .iter()
+                .any(|(name, _)| Some(name) == step.target.as_ref())
+            {
+                continue;
+            }
+            let runner = self.hosts.runner(&step.host)?;
+            self.front
+                .status(&format!("[{}/{}] {}", offset + 1, steps.len(), step.summary));
+            if let Err(problem) = run_step(entry, first + offset, runner.as_ref(), &self.options.interrupt) {
+                match &step.target {
+                    Some(target) if problem.kind != FailureKind::Interrupted => {
+                        self.failures.push((target.clone(), problem));
+                    }
+                    _ => return Err(problem),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, plan: Plan, observed: Vec<Observed>, targets: usize) -> Result<Applied, Problem> {
+        let mut failures = self.failures;
+        if failures.len() == 1 && targets == 1 {
+            let (_, problem) = failures.remove(0);
+            return Err(told(problem, self.entry.as_ref()));
+        }
+        if !failures.is_empty() {
+            let lines: Vec<String> = failures
+                .iter()
+                .map(|(target, problem)| format!("\n    {target}: {problem}"))
+                .collect();
+            let message = format!(
+                "{} of {targets} targets failed:{}",
+                failures.len(),
+                lines.concat()
+            );
+            let mut problem = Problem::new(FailureKind::SomeTargets, message);
+            for hint in failures.into_iter().flat_map(|(_, problem)| problem.hints) {
+                if !problem.hints.contains(&hint) {
+                    problem.hints.push(hint);
+                }
+            }
+            return Err(told(problem, self.entry.as_ref()));
+        }
+        let entry = self.entry.as_ref();
+        if let Some(entry) = entry {
+            self.front
+                .status(&format!("Done. `vmserial undo {}` takes it back.", entry.id));
+        }
+        Ok(Applied {
+            plan,
+            journal: entry.map(|entry| entry.id.clone()),
+            observed,
+            started: entry.map(started).unwrap_or_default(),
+        })
+    }
+
+    fn told(self, problem: Problem) -> Problem {
+        // What a target's step said comes first: the rest follows from it or came later.
+        let problem = match self.failures.into_iter().next() {
+            Some((_, failure)) if problem.kind != FailureKind::Interrupted => failure,
+            _ => problem,
+        };
+        told(problem, self.entry.as_ref())
+    }
+}
+
+fn kept<T>(all: Vec<T>, keep: &[bool]) -> Vec<T> {
+    let flagged = all.into_iter().zip(keep);
+    flagged.filter_map(|(one, keep)| keep.then_some(one)).collect()
+}
+
+fn started(entry: &Entry) -> Vec<(Option<TargetName>, ProcessRef)> {
+    let steps = entry.data.steps.iter();
+    let starts = steps.filter(|record| matches!(record.step.action, Action::Start { .. }));
+    starts
+        .filter_map(|record| Some((record.step.target.clone(), record.process.clone()?)))
+        .collect()
 }
 
 /// Adds how to take back what was done before a failure.
@@ -166,122 +318,5 @@ fn told(problem: Problem, entry: Option<&Entry>) -> Problem {
     }
 }
 
-fn confirm(
-    plan: &Plan,
-    targets: &[TargetSpec],
-    options: &ApplyOptions,
-    front: &mut dyn Front,
-) -> Result<(), Problem> {
-    let no = || Problem::new(FailureKind::AnsweredNo, "nothing was changed: the answer was no");
-    let broken = |error: std::io::Error| Problem::new(FailureKind::Host, format!("cannot ask: {error}"));
-    for name in check_power(plan, targets)? {
-        match front
-            .ask(&format!(
-                "`{name}` will be powered off and started again. Do that?"
-            ))
-            .map_err(broken)?
-        {
-            Some(true) => {}
-            Some(false) => return Err(no()),
-            None => {
-                return Err(Problem::new(
-                    FailureKind::Precondition,
-                    format!("`{name}` must be powered off, and there is no terminal to ask on"),
-                )
-                .hint("Power it off yourself, or allow it with `--restart graceful`."));
-            }
-        }
-    }
-    if options.consent == Consent::Given {
-        return Ok(());
-    }
-    match front.ask("Apply these steps?").map_err(broken)? {
-        Some(true) => Ok(()),
-        Some(false) => Err(no()),
-        None => Err(Problem::new(
-            FailureKind::Precondition,
-            "changes need a yes, and there is no terminal to ask on",
-        )
-        .hint("Look at the plan with `--plan`, then run this with `--yes`.")),
-    }
-}
-
-fn run_round(
-    plan: &Plan,
-    hosts: &dyn Hosts,
-    journal: &Journal,
-    entry: &mut Option<Entry>,
-    options: &ApplyOptions,
-    front: &mut dyn Front,
-) -> Result<(), Problem> {
-    let steps: Vec<_> = plan.ready_steps().cloned().collect();
-    let first = match entry {
-        Some(entry) => entry.data.steps.len(),
-        None => 0,
-    };
-    let open = match entry {
-        Some(open) => open,
-        None => entry.insert(journal.begin(new_id(), new_entry())?),
-    };
-    for step in &steps {
-        let record = StepRecord {
-            state: StepState::Pending,
-            step: step.clone(),
-            edit: None,
-            process: None,
-            error: None,
-        };
-        open.data.steps.push(record);
-        if !open.data.hosts.contains(&step.host) {
-            open.data.hosts.push(step.host.clone());
-        }
-        if let Some(target) = &step.target
-            && !open.data.targets.contains(target)
-        {
-            open.data.targets.push(target.clone());
-        }
-    }
-    open.save()?;
-    for (offset, step) in steps.iter().enumerate() {
-        if options.interrupt.soft.is_cancelled() {
-            return Err(Problem::new(
-                FailureKind::Interrupted,
-                "interrupted: no further step was started",
-            ));
-        }
-        let runner = hosts.runner(&step.host)?;
-        front.status(&format!("[{}/{}] {}", offset + 1, steps.len(), step.summary));
-        run_step(open, first + offset, runner.as_ref(), &options.interrupt)?;
-    }
-    Ok(())
-}
-
-fn new_entry() -> EntryData {
-    EntryData {
-        format: FORMAT,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        time: jiff::Timestamp::now().to_string(),
-        command: std::env::args().collect::<Vec<_>>().join(" "),
-        hosts: Vec::new(),
-        targets: Vec::new(),
-        steps: Vec::new(),
-    }
-}
-
-/// `<UTC>-<8 hex>`; the time in a form that sorts, the rest so that two applies of one moment differ.
-fn new_id() -> String {
-    let now = jiff::Timestamp::now();
-    let seed = format!("{}{}", now.as_nanosecond(), std::process::id());
-    let digest = crate::model::Digest::of(seed.as_bytes());
-    format!("{}-{}", now.strftime("%Y%m%dT%H%M%S%3fZ"), &digest.as_str()[..8])
-}
-
-/// Returns the folder in which this machine keeps copies of what was done to it: for everybody if we may write there,
-/// else for this user.
-pub fn host_folder(home_data: Option<&Path>) -> Option<PathBuf> {
-    let system = Path::new("/var/lib/vmserial");
-    if crate::session::sys::private_folder(system).is_ok() {
-        return Some(system.to_owned());
-    }
-    home_data.map(|folder| folder.join("vmserial"))
-}
+#[cfg(test)]
+mod tests;

@@ -4,97 +4,16 @@
 //! it was. The entry is written beside and renamed, and written to disk, before each step and after it. Each change of
 //! an entry goes to a copy in the host's own folder too, so that the host can be undone without this state folder.
 
-use crate::model::{Digest, FailureKind, HostRef, Problem, TargetName};
-use crate::plan::{Action, Step};
-use crate::runner::sys::sync_folder;
-use crate::runner::{FileSnapshot, ProcessRef};
-use crate::session::sys::private_folder;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+mod record;
 
-/// Version of `entry.json` that this program writes and undoes.
-pub const FORMAT: u32 = 1;
+pub use record::{EditRecord, EntryData, FORMAT, StepRecord, StepState, TargetRecord};
 
-/// How far a step is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepState {
-    /// Not begun.
-    Pending,
-    /// Begun; whether it happened must be observed.
-    Started,
-    /// Done.
-    Done,
-    /// Taken back.
-    Undone,
-    /// It failed and changed nothing, or what it changed is known and shown.
-    Failed,
-}
+use crate::model::{FailureKind, Problem};
+use crate::runner::FileSnapshot;
+use crate::session::store::Store;
 
-/// The file that an edit found, and what it left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EditRecord {
-    /// `before/N`, or `None` if there was no file.
-    pub before: Option<String>,
-    /// Mode bits of the file that was there.
-    pub mode: Option<u32>,
-    /// User and group of the file that was there.
-    pub owner: Option<(u32, u32)>,
-    /// Our keys before: `None` is absent.
-    pub values: BTreeMap<String, Option<String>>,
-    /// Digest of what we left; `None` if we removed the file.
-    pub after: Option<Digest>,
-}
-
-/// One step in the journal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StepRecord {
-    /// How far.
-    pub state: StepState,
-    /// The step.
-    pub step: Step,
-    /// For edits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub edit: Option<EditRecord>,
-    /// For started processes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub process: Option<ProcessRef>,
-    /// Why it failed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-/// What `entry.json` holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EntryData {
-    /// See [`FORMAT`].
-    pub format: u32,
-    /// Version of the program that wrote it.
-    pub version: String,
-    /// When the apply began, RFC 3339 in UTC.
-    pub time: String,
-    /// The command line.
-    pub command: String,
-    /// Hosts of its steps.
-    pub hosts: Vec<HostRef>,
-    /// Targets of its steps.
-    pub targets: Vec<TargetName>,
-    /// In the order in which they are done.
-    pub steps: Vec<StepRecord>,
-}
-
-impl EntryData {
-    /// Tells whether something of it is still in force, or may be.
-    pub fn is_in_force(&self) -> bool {
-        self.steps.iter().any(|step| {
-            matches!(step.state, StepState::Started | StepState::Done)
-                && !matches!(step.step.action, Action::WaitFor(_))
-        })
-    }
-}
+/// The file of an entry that tells everything but the files' old contents.
+const ENTRY: &str = "entry.json";
 
 /// An entry of a journal that is open for writing.
 #[derive(Debug)]
@@ -103,15 +22,17 @@ pub struct Entry {
     pub id: String,
     /// What it holds.
     pub data: EntryData,
-    folder: PathBuf,
-    mirror: Option<PathBuf>,
+    store: Store,
+    copy: Option<Store>,
+    /// Why there is no copy in the host's folder, to be told once.
+    copy_trouble: Option<Problem>,
 }
 
 /// An entry as it is found in a journal.
 #[derive(Debug)]
 pub enum Found {
     /// Ours to undo.
-    Entry(Entry),
+    Entry(Box<Entry>),
     /// Written by another version, or damaged: listed, not undone.
     Unknown {
         /// The folder's name.
@@ -121,58 +42,58 @@ pub enum Found {
     },
 }
 
+impl Found {
+    /// Returns the identifier.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::Entry(entry) => &entry.id,
+            Self::Unknown { id, .. } => id,
+        }
+    }
+}
+
 /// A journal folder, with the host's own folder for copies.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    folder: PathBuf,
-    mirror: Option<PathBuf>,
+    store: Store,
+    copies: Option<Store>,
 }
 
-fn failed(what: String) -> impl FnOnce(io::Error) -> Problem {
-    move |error| {
-        Problem::new(FailureKind::Host, format!("cannot {what}: {error}"))
-            .hint("Without a journal nothing is changed, because it could not be undone. Mend the folder or name another one with `--state DIR`.")
+fn unwritable(problem: Problem) -> Problem {
+    Problem {
+        message: format!("cannot write the journal: {}", problem.message),
+        ..problem
     }
+    .hint("Without a journal nothing is changed, because it could not be undone. Mend the folder or name another one with `--state DIR`.")
 }
 
 impl Journal {
-    /// Names the journal of a state folder. `host_folder` is where copies go, if anywhere.
-    pub fn new(state: &Path, host_folder: Option<&Path>) -> Self {
+    /// Names the journal of a state folder (or of a host's folder). `copies` is the folder for copies, if there is one.
+    pub fn new(state: &Store, copies: Option<&Store>) -> Self {
         Self {
-            folder: state.join("journal"),
-            mirror: host_folder.map(|folder| folder.join("journal")),
+            store: state.inner("journal"),
+            copies: copies.map(|folder| folder.inner("journal")),
         }
     }
 
-    /// Names the journal that a host keeps itself.
-    pub fn of_host(host_folder: &Path) -> Self {
-        Self {
-            folder: host_folder.join("journal"),
-            mirror: None,
-        }
-    }
-
-    /// Begins an entry. Nothing is on disk before its first step is recorded.
+    /// Begins an entry. Nothing of it is on disk before its first [`Entry::save`].
     ///
     /// # Errors
     ///
     /// The folder cannot be made.
-    pub fn begin(&self, id: String, data: EntryData) -> Result<Entry, Problem> {
-        let folder = self.folder.join(&id);
-        make_private(&folder.join("before"))
-            .map_err(failed(format!("make the journal folder `{}`", folder.display())))?;
-        // The copy serves machines that have no journal; this one has.
-        let mirror = self
-            .mirror
-            .as_ref()
-            .map(|mirror| mirror.join(&id))
-            .filter(|mirror| make_private(&mirror.join("before")).is_ok());
-        Ok(Entry {
+    pub fn begin(&self, data: EntryData) -> Result<Entry, Problem> {
+        let id = data.new_id();
+        let store = self.store.inner(&id);
+        store.inner("before").make().map_err(unwritable)?;
+        let mut entry = Entry {
+            copy: self.copies.as_ref().map(|copies| copies.inner(&id)),
+            copy_trouble: None,
             id,
             data,
-            folder,
-            mirror,
-        })
+            store,
+        };
+        entry.copied(|copy| copy.inner("before").make());
+        Ok(entry)
     }
 
     /// Reads all entries, the newest first.
@@ -181,30 +102,19 @@ impl Journal {
     ///
     /// The folder cannot be read. That there is none is no error.
     pub fn entries(&self) -> Result<Vec<Found>, Problem> {
-        let reading = || failed(format!("read the journal `{}`", self.folder.display()));
-        let folders = match fs::read_dir(&self.folder) {
-            Ok(folders) => folders,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(reading()(error)),
-        };
-        let mut ids = Vec::new();
-        for entry in folders {
-            let entry = entry.map_err(reading())?;
-            if entry.path().is_dir() {
-                ids.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
         // The name begins with the time, in a form that sorts.
-        ids.sort_unstable_by(|one, other| other.cmp(one));
-        Ok(ids.into_iter().map(|id| self.load(id)).collect())
+        let ids = self.store.names()?.into_iter().rev();
+        Ok(ids.filter_map(|id| self.load(id)).collect())
     }
 
-    fn load(&self, id: String) -> Found {
-        let folder = self.folder.join(&id);
-        let unknown = |id, reason: String| Found::Unknown { id, reason };
-        let text = match fs::read(folder.join("entry.json")) {
-            Ok(text) => text,
-            Err(error) => return unknown(id, format!("cannot read its entry.json: {error}")),
+    fn load(&self, id: String) -> Option<Found> {
+        let unknown = |id, reason: String| Some(Found::Unknown { id, reason });
+        let store = self.store.inner(&id);
+        let text = match store.read(ENTRY) {
+            Ok(Some(text)) => text,
+            // Killed before anything was written down, and nothing is done before that.
+            Ok(None) => return None,
+            Err(problem) => return unknown(id, problem.message),
         };
         let format = serde_json::from_slice::<serde_json::Value>(&text)
             .ok()
@@ -214,42 +124,39 @@ impl Journal {
             Some(format) => {
                 return unknown(id, format!("its format is {format}, this program knows {FORMAT}"));
             }
-            None => return unknown(id, "its entry.json is damaged".to_owned()),
+            None => return unknown(id, format!("its {ENTRY} is damaged")),
         }
         match serde_json::from_slice(&text) {
             Ok(data) => {
-                let mirror = self
-                    .mirror
-                    .as_ref()
-                    .map(|mirror| mirror.join(&id))
-                    .filter(|mirror| mirror.is_dir());
-                Found::Entry(Entry {
+                let copy = self.copies.as_ref().map(|copies| copies.inner(&id));
+                let copy = copy.filter(|copy| matches!(copy.read(ENTRY), Ok(Some(_))));
+                Some(Found::Entry(Box::new(Entry {
                     id,
                     data,
-                    folder,
-                    mirror,
-                })
+                    store,
+                    copy,
+                    copy_trouble: None,
+                })))
             }
-            Err(error) => unknown(id, format!("its entry.json is damaged: {error}")),
+            Err(error) => unknown(id, format!("its {ENTRY} is damaged: {error}")),
         }
     }
 }
 
 impl Entry {
-    /// Keeps a file as it is before step `index` edits it.
+    /// Keeps a file as it is before step `index` edits it. Returns its name in the entry.
     ///
     /// # Errors
     ///
     /// It cannot be written to disk.
-    pub fn keep_before(&self, index: usize, snapshot: &FileSnapshot) -> Result<String, Problem> {
-        let name = format!("before/{index}");
-        for folder in self.folders() {
-            write_durably(&folder.join(&name), &snapshot.bytes).map_err(failed(format!(
-                "keep a copy in the journal `{}`",
-                folder.display()
-            )))?;
-        }
-        Ok(name)
+    pub fn keep_before(&mut self, index: usize, snapshot: &FileSnapshot) -> Result<String, Problem> {
+        let number = (index + 1).to_string();
+        self.store
+            .inner("before")
+            .write(&number, &snapshot.bytes)
+            .map_err(unwritable)?;
+        self.copied(|copy| copy.inner("before").write(&number, &snapshot.bytes));
+        Ok(format!("before/{number}"))
     }
 
     /// Reads a kept file back.
@@ -258,10 +165,13 @@ impl Entry {
     ///
     /// It cannot be read.
     pub fn read_before(&self, name: &str) -> Result<Vec<u8>, Problem> {
-        fs::read(self.folder.join(name)).map_err(failed(format!(
-            "read the kept file `{name}` of the journal entry {}",
-            self.id
-        )))
+        self.store.read(name)?.ok_or_else(|| {
+            Problem::new(
+                FailureKind::Configuration,
+                format!("the journal entry {} has lost its file `{name}`", self.id),
+            )
+            .hint(format!("Its folder is `{}`.", self.store.folder()))
+        })
     }
 
     /// Writes the entry to disk. Called before a step starts and after it.
@@ -269,38 +179,40 @@ impl Entry {
     /// # Errors
     ///
     /// It cannot be written.
-    pub fn save(&self) -> Result<(), Problem> {
+    pub fn save(&mut self) -> Result<(), Problem> {
         let text = serde_json::to_vec_pretty(&self.data).map_err(|error| {
             Problem::new(
                 FailureKind::Internal,
                 format!("cannot write the journal entry: {error}"),
             )
         })?;
-        for folder in self.folders() {
-            write_durably(&folder.join("entry.json"), &text)
-                .map_err(failed(format!("write the journal entry `{}`", folder.display())))?;
-        }
+        self.store.write(ENTRY, &text).map_err(unwritable)?;
+        self.copied(|copy| copy.write(ENTRY, &text));
         Ok(())
     }
 
-    fn folders(&self) -> impl Iterator<Item = &PathBuf> {
-        std::iter::once(&self.folder).chain(&self.mirror)
+    /// Marks a step and writes the entry to disk.
+    ///
+    /// # Errors
+    ///
+    /// See [`Entry::save`].
+    pub fn mark(&mut self, index: usize, state: StepState) -> Result<(), Problem> {
+        self.data.steps[index].state = state;
+        self.save()
     }
-}
 
-/// Makes the folder of an entry and its parts, which only their owner may enter, and writes the new names to disk.
-fn make_private(folder: &Path) -> io::Result<()> {
-    let entry = folder.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    private_folder(entry)?;
-    private_folder(folder)?;
-    entry.parent().map_or(Ok(()), sync_folder)
-}
+    /// Returns, once, why there is no copy in the host's folder.
+    pub fn take_copy_trouble(&mut self) -> Option<Problem> {
+        self.copy_trouble.take()
+    }
 
-fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    sync_folder(folder)
+    /// The copy serves machines that have no journal; this one has, so a copy that fails stops nothing.
+    fn copied(&mut self, work: impl FnOnce(&Store) -> Result<(), Problem>) {
+        if let Some(copy) = &self.copy
+            && let Err(problem) = work(copy)
+        {
+            self.copy_trouble = Some(problem);
+            self.copy = None;
+        }
+    }
 }

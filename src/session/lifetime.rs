@@ -4,10 +4,13 @@ use crate::model::{Problem, TargetName};
 use crate::plan::Action;
 use crate::session::Front;
 use crate::session::apply::ApplyOptions;
-use crate::session::execute::undo_step;
+use crate::session::execute::step_wait;
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{Entry, Found, Journal, StepRecord, StepState};
+use crate::session::marks;
 use crate::session::planning::Hosts;
+use crate::session::undo::act;
+use crate::session::undo_plan::{Taking, started_process};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -26,8 +29,8 @@ impl Lifetime {
     /// # Errors
     ///
     /// The journal cannot be read.
-    pub fn begin(options: &ApplyOptions) -> Result<Self, Problem> {
-        let journal = journal(options);
+    pub fn begin(hosts: &dyn Hosts, options: &ApplyOptions) -> Result<Self, Problem> {
+        let journal = journal(hosts, options)?;
         let before = entries(&journal)?.into_iter().map(|entry| entry.id).collect();
         Ok(Self {
             journal,
@@ -67,7 +70,7 @@ pub fn end_vms(
     front: &mut dyn Front,
 ) -> Result<usize, Problem> {
     let mut count = 0;
-    for mut entry in entries(&journal(options))? {
+    for mut entry in entries(&journal(hosts, options)?)? {
         let wanted = |name: Option<&TargetName>| name.is_some_and(|name| targets.contains(name));
         count += end_processes(&mut entry, wanted, hosts, front)?;
     }
@@ -84,8 +87,8 @@ pub fn end_vms(
 /// # Errors
 ///
 /// The journal cannot be read.
-pub fn started_targets(options: &ApplyOptions) -> Result<BTreeSet<TargetName>, Problem> {
-    let entries = entries(&journal(options))?;
+pub fn started_targets(hosts: &dyn Hosts, options: &ApplyOptions) -> Result<BTreeSet<TargetName>, Problem> {
+    let entries = entries(&journal(hosts, options)?)?;
     Ok(entries
         .iter()
         .flat_map(|entry| &entry.data.steps)
@@ -94,8 +97,8 @@ pub fn started_targets(options: &ApplyOptions) -> Result<BTreeSet<TargetName>, P
         .collect())
 }
 
-fn journal(options: &ApplyOptions) -> Journal {
-    Journal::new(&options.state, options.host_folder.as_deref())
+fn journal(hosts: &dyn Hosts, options: &ApplyOptions) -> Result<Journal, Problem> {
+    marks::journal(hosts, &options.state, options.host_folder.as_deref())
 }
 
 fn entries(journal: &Journal) -> Result<Vec<Entry>, Problem> {
@@ -103,7 +106,7 @@ fn entries(journal: &Journal) -> Result<Vec<Entry>, Problem> {
     Ok(found
         .into_iter()
         .filter_map(|found| match found {
-            Found::Entry(entry) => Some(entry),
+            Found::Entry(entry) => Some(*entry),
             Found::Unknown { .. } => None,
         })
         .collect())
@@ -125,8 +128,7 @@ fn clear(folder: &Path) {
 }
 
 fn is_started(record: &StepRecord) -> bool {
-    matches!(record.step.action, Action::Start { .. })
-        && matches!(record.state, StepState::Started | StepState::Done)
+    matches!(record.step.action, Action::Start { .. }) && record.state.is_in_force()
 }
 
 fn end_processes(
@@ -142,11 +144,17 @@ fn end_processes(
         let record = entry.data.steps[index].clone();
         if is_started(&record) && wanted(record.step.target.as_ref()) {
             let runner = hosts.runner(&record.step.host)?;
-            let done = undo_step(&record, entry, runner.as_ref(), &interrupt)?;
-            front.status(&done);
-            entry.data.steps[index].state = StepState::Undone;
-            entry.save()?;
-            count += 1;
+            let wait = step_wait(&record.step, &record.step.summary, &interrupt.hard);
+            match started_process(&record, runner.as_ref(), &wait)? {
+                Some(process) => {
+                    let pid = process.pid;
+                    act(&Taking::Stop(process), runner.as_ref(), &wait)?;
+                    front.status(&format!("Ended the process {pid}."));
+                    count += 1;
+                }
+                None => front.status("The process has ended already."),
+            }
+            entry.mark(index, StepState::Undone)?;
         }
     }
     Ok(count)

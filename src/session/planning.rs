@@ -3,9 +3,9 @@
 use crate::driver::Driver;
 use crate::driver::registry;
 use crate::model::{
-    FailureKind, HostPath, HostRef, HypervisorKind, Observed, Problem, TargetName, TargetSpec, Wait,
+    FailureKind, HostPath, HostRef, HypervisorKind, Observed, ObservedHost, Problem, TargetSpec, Wait,
 };
-use crate::plan::{Plan, PlanContext, Stage, StageContent, TargetPlan};
+use crate::plan::{HostPlan, Plan, PlanContext, PlannedPort, Stage, StageContent, TargetPlan};
 use crate::runner::Runner;
 use crate::runner::local::Local;
 use std::collections::BTreeMap;
@@ -60,12 +60,30 @@ impl Hosts for RealHosts {
     }
 }
 
-/// Observes every target, each host in one go, hosts in parallel. The answers are in the order of the targets.
+/// What was seen of all hosts.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The targets' VMs, in the order of the targets.
+    pub vms: Vec<Observed>,
+    /// The hosts, each with those of its targets that one hypervisor runs.
+    hosts: Vec<(HypervisorKind, Vec<TargetSpec>, ObservedHost)>,
+}
+
+/// Observes every target, in the order of the targets.
 ///
 /// # Errors
 ///
-/// The first host's that failed.
+/// See [`look`].
 pub fn observe(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Vec<Observed>, Problem> {
+    look(hosts, targets, wait).map(|seen| seen.vms)
+}
+
+/// Looks at every target, each host in one go, hosts in parallel.
+///
+/// # Errors
+///
+/// The failures of all hosts.
+pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Seen, Problem> {
     let mut groups: BTreeMap<(HostRef, HypervisorKind), Vec<TargetSpec>> = BTreeMap::new();
     for target in targets {
         groups
@@ -73,20 +91,23 @@ pub fn observe(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result
             .or_default()
             .push(target.clone());
     }
-    let results: Vec<Result<Vec<(TargetName, Observed)>, Problem>> = std::thread::scope(|scope| {
+    let results: Vec<Result<ObservedHost, Problem>> = std::thread::scope(|scope| {
         let threads: Vec<_> = groups
             .iter()
             .map(|((host, kind), group)| {
                 scope.spawn(move || {
                     let driver = hosts.driver(*kind)?;
                     let runner = hosts.runner(host)?;
-                    let seen =
-                        driver.observe(runner.as_ref(), group, &wait.renamed(format!("{kind} on {host}")))?;
-                    Ok(group
-                        .iter()
-                        .map(|target| target.name.clone())
-                        .zip(seen.vms)
-                        .collect())
+                    let what = wait.renamed(format!("{kind} on {host}"));
+                    let seen = driver.observe(runner.as_ref(), group, &what)?;
+                    if seen.vms.len() == group.len() {
+                        return Ok(seen);
+                    }
+                    let (expected, got) = (group.len(), seen.vms.len());
+                    Err(Problem::new(
+                        FailureKind::Internal,
+                        format!("the driver of {kind} told of {got} VMs on {host}, expected {expected}"),
+                    ))
                 })
             })
             .collect();
@@ -96,49 +117,103 @@ pub fn observe(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result
             .map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())))
             .collect()
     });
-    let mut seen = BTreeMap::new();
-    for result in results {
-        seen.extend(result?);
+    let (mut by_name, mut seen_hosts, mut problems) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for (((_, kind), group), result) in groups.into_iter().zip(results) {
+        match result {
+            Ok(seen) => {
+                let names = group.iter().map(|target| target.name.clone());
+                by_name.extend(names.zip(seen.vms.iter().cloned()));
+                seen_hosts.push((kind, group, seen));
+            }
+            Err(problem) => problems.push(problem),
+        }
     }
-    targets
-        .iter()
-        .map(|target| {
-            seen.remove(&target.name).ok_or_else(|| {
-                Problem::new(
-                    FailureKind::Internal,
-                    format!("the driver said nothing of `{}`", target.name),
-                )
-            })
+    if let Some(problem) = all_of(problems) {
+        return Err(problem);
+    }
+    let vms = targets.iter().map(|target| {
+        by_name.get(&target.name).cloned().ok_or_else(|| {
+            Problem::new(
+                FailureKind::Internal,
+                format!("nobody looked at `{}`", target.name),
+            )
         })
-        .collect()
+    });
+    Ok(Seen {
+        vms: vms.collect::<Result<_, _>>()?,
+        hosts: seen_hosts,
+    })
 }
 
-/// Plans all targets from what was observed.
+/// Makes one problem of several: all messages and hints, the first one's kind. `None` if there are none.
+pub fn all_of(problems: Vec<Problem>) -> Option<Problem> {
+    problems.into_iter().reduce(|mut all, problem| {
+        if !all.message.contains(&problem.message) {
+            all.message = format!("{}\n    {}", all.message, problem.message);
+        }
+        for hint in problem.hints {
+            if !all.hints.contains(&hint) {
+                all.hints.push(hint);
+            }
+        }
+        all
+    })
+}
+
+/// Plans all targets from what was observed, and what their hosts have once.
 ///
 /// # Errors
 ///
-/// A driver's refusal, or a key of the profile that nothing serves yet.
+/// The drivers' refusals, all at once.
 pub fn plan(
     hosts: &dyn Hosts,
     targets: &[TargetSpec],
-    observed: &[Observed],
+    seen: &Seen,
     contexts: &[PlanContext],
 ) -> Result<Plan, Problem> {
     let mut plan = Plan::default();
-    for ((target, observed), context) in targets.iter().zip(observed).zip(contexts) {
-        let stages: Vec<Stage> = hosts
-            .driver(target.hypervisor)?
-            .stages(target, observed, context)?;
-        let stages = stages
+    let mut problems = Vec::new();
+    for (kind, group, observed) in &seen.hosts {
+        match hosts.driver(*kind)?.host_steps(group, observed) {
+            Ok(steps) if steps.is_empty() => {}
+            Ok(steps) => plan.hosts.push(HostPlan {
+                host: observed.host.clone(),
+                steps,
+            }),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    for ((target, observed), context) in targets.iter().zip(&seen.vms).zip(contexts) {
+        match hosts.driver(target.hypervisor)?.stages(target, observed, context) {
+            Ok(stages) => plan.targets.push(target_plan(target, observed, stages)),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    match all_of(problems) {
+        Some(problem) => Err(problem),
+        None => Ok(plan),
+    }
+}
+
+fn target_plan(target: &TargetSpec, observed: &Observed, stages: Vec<Stage>) -> TargetPlan {
+    let ports = target.ports.iter().map(|port| PlannedPort {
+        port: port.port,
+        policy: port.policy,
+        endpoint: port.attach.clone(),
+    });
+    TargetPlan {
+        target: target.name.clone(),
+        host: target.host.clone(),
+        hypervisor: target.hypervisor,
+        vm: target.vm.clone(),
+        power: observed.power,
+        ports: ports.collect(),
+        unserved: target.unserved.clone(),
+        stages: stages
             .into_iter()
             .filter(|stage| !matches!(&stage.content, StageContent::Planned(steps) if steps.is_empty()))
-            .collect();
-        plan.targets.push(TargetPlan {
-            target: target.name.clone(),
-            stages,
-        });
+            .collect(),
     }
-    Ok(plan)
 }
 
 /// Returns the context of a first plan: the power state that was found is the one that is left.

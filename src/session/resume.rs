@@ -7,7 +7,6 @@ use crate::model::{
 };
 use crate::runner::{RunError, Runner};
 use crate::session::break_port::OwnedOrDialled;
-use crate::session::execute::problem;
 use crate::session::join::any_owner;
 use crate::session::planning::{Hosts, observe};
 use crate::session::serve::start_owned;
@@ -210,7 +209,7 @@ fn leave_stub(runner: &dyn Runner, target: &TargetSpec, stub: &GdbStubSpec) -> R
     );
     let mut stream = runner
         .open(&EndpointSpec::new(Some(Role::Connect), address), &wait)
-        .map_err(problem)?;
+        .map_err(Problem::from)?;
     match detach(stream.as_mut()) {
         Ok(()) => Ok(format!("the gdb stub on TCP port {} let the VM run", stub.port)),
         Err(error)
@@ -228,7 +227,7 @@ fn leave_stub(runner: &dyn Runner, target: &TargetSpec, stub: &GdbStubSpec) -> R
             )
             .hint("Leave that gdb with `detach`, or end it."))
         }
-        Err(source) => Err(problem(RunError::Io {
+        Err(source) => Err(Problem::from(RunError::Io {
             what: format!("talk to the gdb stub on TCP port {}", stub.port),
             source,
         })),

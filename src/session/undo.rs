@@ -1,34 +1,69 @@
 //! Takes back what the journal says was done: newest step first, only what is still ours.
 
-use crate::model::{FailureKind, Problem};
-use crate::plan::{Action, Undo};
+use crate::model::{Deadline, FailureKind, Problem, RestartPolicy, Wait};
+use crate::plan::Action;
+use crate::runner::Runner;
+use crate::runner::local::must_succeed;
+use crate::runner::qmp::qmp;
 use crate::session::Front;
-use crate::session::apply::Consent;
-use crate::session::execute::undo_step;
+use crate::session::consent::{self, Consent};
+use crate::session::execute::{refuse_while_held, step_wait};
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{Entry, Found, Journal, StepState};
+use crate::session::lock::lock;
 use crate::session::planning::Hosts;
+use crate::session::undo_plan::{Taking, UndoPlan, plan_undo};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-/// Finds the entry to undo: by its name or the beginning of it, else the newest that is not wholly undone.
+/// How long a process may take to end before it is killed. QEMU writes its disks and ends within one.
+const STOP: Duration = Duration::from_secs(10);
+
+/// How an undo is wanted.
+#[derive(Debug, Clone)]
+pub struct UndoOptions {
+    /// Show, ask or go on.
+    pub consent: Consent,
+    /// `--restart`; `None` is the policy that each target had.
+    pub restart: Option<RestartPolicy>,
+    /// State folder, for the locks.
+    pub state: PathBuf,
+    /// Ctrl-C.
+    pub interrupt: Interrupt,
+}
+
+/// Finds the entry to undo: by its name or the beginning of it, else the newest that is not wholly undone. `None` if
+/// there is nothing to undo.
 ///
 /// # Errors
 ///
-/// There is none ([`FailureKind::NotFound`]), several begin so ([`FailureKind::Usage`]), or it is of an unknown format
-/// ([`FailureKind::Configuration`]).
+/// There is no such entry ([`FailureKind::NotFound`]), several begin so ([`FailureKind::Usage`]), or it, or one newer
+/// than it, is of an unknown format ([`FailureKind::Configuration`]).
 pub fn find(journal: &Journal, id: Option<&str>) -> Result<Option<Entry>, Problem> {
     let entries = journal.entries()?;
+    let unknown = |id: &str, reason: &str, hint: &str| {
+        let message = format!("the journal entry {id} cannot be undone: {reason}");
+        Problem::new(FailureKind::Configuration, message)
+            .hint("Undo it with the version of vmserial that wrote it.")
+            .hint(hint)
+    };
     let Some(wanted) = id else {
-        return Ok(entries.into_iter().find_map(|found| match found {
-            Found::Entry(entry) if entry.data.is_in_force() => Some(entry),
-            _ => None,
-        }));
+        for found in entries {
+            match found {
+                Found::Entry(entry) if entry.data.is_in_force() => return Ok(Some(*entry)),
+                Found::Entry(_) => {}
+                // It may have changed on top of what older entries did.
+                Found::Unknown { id, reason } => {
+                    let hint = "Name an older entry to undo that one all the same: `vmserial undo ID`.";
+                    return Err(unknown(&id, &reason, hint));
+                }
+            }
+        }
+        return Ok(None);
     };
     let mut matching: Vec<Found> = entries
         .into_iter()
-        .filter(|found| match found {
-            Found::Entry(entry) => entry.id.starts_with(wanted),
-            Found::Unknown { id, .. } => id.starts_with(wanted),
-        })
+        .filter(|found| found.id().starts_with(wanted))
         .collect();
     match (matching.pop(), matching.len()) {
         (None, _) => Err(Problem::new(
@@ -36,107 +71,169 @@ pub fn find(journal: &Journal, id: Option<&str>) -> Result<Option<Entry>, Proble
             format!("the journal has no entry `{wanted}`"),
         )
         .hint("`vmserial journal` lists them.")),
-        (Some(Found::Entry(entry)), 0) => Ok(Some(entry)),
-        (Some(Found::Unknown { id, reason }), 0) => Err(Problem::new(
-            FailureKind::Configuration,
-            format!("the journal entry `{id}` cannot be undone: {reason}"),
-        )
-        .hint("Undo it with the version of vmserial that wrote it.")),
-        (Some(_), more) => Err(Problem::new(
-            FailureKind::Usage,
-            format!("{} journal entries begin with `{wanted}`", more + 1),
-        )
-        .hint("Write more of the name.")),
+        (Some(Found::Entry(entry)), 0) => Ok(Some(*entry)),
+        (Some(Found::Unknown { id, reason }), 0) => Err(unknown(
+            &id,
+            &reason,
+            "`vmserial journal` shows what can be undone.",
+        )),
+        (Some(_), more) => {
+            let message = format!("{} journal entries begin with `{wanted}`", more + 1);
+            Err(Problem::new(FailureKind::Usage, message).hint("Write more of the name."))
+        }
     }
 }
 
-/// Returns the steps that an undo would take back, newest first, as text.
-pub fn text(entry: &Entry) -> String {
-    let mut text = format!("undo of {} (`{}`)\n", entry.id, entry.data.command);
-    for record in entry.data.steps.iter().rev() {
-        let word = match record.state {
-            StepState::Done => "done",
-            StepState::Started => "started, is observed first",
-            StepState::Pending | StepState::Undone | StepState::Failed => continue,
-        };
+/// Writes an undo as people read it, newest step first.
+pub fn text(entry: &Entry, plan: &UndoPlan) -> String {
+    let mut text = format!(
+        "undo of {} ({}, `{}`):\n",
+        entry.id, entry.data.time, entry.data.command
+    );
+    for step in &plan.steps {
+        let record = &entry.data.steps[step.index];
         if matches!(record.step.action, Action::WaitFor(_)) {
             continue;
         }
-        let how = match &record.step.undo {
-            Undo::Keys => "puts our keys back".to_owned(),
-            Undo::Run(invocation) => format!("runs `{invocation}`"),
-            Undo::Qmp(command) => format!("sends QMP {}", command.execute),
-            Undo::StopProcess => "ends the process".to_owned(),
-            Undo::Nothing { reason } => format!("nothing ({reason})"),
+        let uncertain = if record.state == StepState::Started {
+            " (was begun; looked at now)"
+        } else {
+            ""
         };
         text.push_str(&format!(
-            "  {} [{}] ({word}): {how}\n",
-            record.step.summary, record.step.host
+            "  {}. take back: {}{uncertain}\n",
+            step.index + 1,
+            record.step.summary
         ));
+        for line in taking_text(&step.taking).lines() {
+            text.push_str(&format!("      {line}\n"));
+        }
     }
     text
 }
 
-/// Takes an entry back.
+fn taking_text(taking: &Taking) -> String {
+    match taking {
+        Taking::Replace {
+            new: None,
+            path,
+            diff,
+            ..
+        } => format!("removes `{path}`, which is as we made it\n{diff}"),
+        Taking::Replace {
+            original: true, diff, ..
+        } => format!("the original bytes return\n{diff}"),
+        Taking::Replace { diff, .. } => {
+            format!("the file changed meanwhile: only our keys are put back\n{diff}")
+        }
+        Taking::Run(invocation) => format!("$ {invocation}"),
+        Taking::Qmp(command) => format!(
+            "QMP {} {} at {}",
+            command.execute, command.arguments, command.socket
+        ),
+        Taking::Stop(process) => format!("ends the process {}", process.pid),
+        Taking::Nothing(reason) => format!("nothing to do: {reason}"),
+    }
+}
+
+/// Takes an entry back: looks, shows, asks, then acts, newest step first.
 ///
 /// # Errors
 ///
-/// No consent, or a step that cannot be taken back: the steps after it (older ones) stay as they are, and the next
-/// undo begins there.
+/// No consent, or something stands against it: nothing was touched then. A step that fails on the way: the steps after
+/// it (older ones) stay as they are, and the next undo begins there.
 pub fn undo(
     mut entry: Entry,
     hosts: &dyn Hosts,
-    consent: Consent,
-    interrupt: &Interrupt,
+    options: &UndoOptions,
     front: &mut dyn Front,
 ) -> Result<(), Problem> {
-    front.show(&text(&entry));
-    match consent {
-        Consent::ShowOnly => return Ok(()),
-        Consent::Given => {}
-        Consent::Ask => {
-            let asked = front
-                .ask("Take these steps back?")
-                .map_err(|error| Problem::new(FailureKind::Host, format!("cannot ask: {error}")))?;
-            match asked {
-                Some(true) => {}
-                Some(false) => {
-                    return Err(Problem::new(
-                        FailureKind::AnsweredNo,
-                        "nothing was taken back: the answer was no",
-                    ));
-                }
-                None => {
-                    return Err(Problem::new(
-                        FailureKind::Precondition,
-                        "an undo needs a yes, and there is no terminal to ask on",
-                    )
-                    .hint("Look at it with `--plan`, then run it with `--yes`."));
-                }
-            }
-        }
+    let locks = match options.consent {
+        Consent::ShowOnly => None,
+        Consent::Ask | Consent::Given => Some(lock(&options.state, &entry.data.targets)?),
+    };
+    let mut plan = plan_undo(&entry, hosts, &options.interrupt)?;
+    if let Some(level) = options.restart {
+        plan.policies.values_mut().for_each(|policy| *policy = level);
     }
-    for index in (0..entry.data.steps.len()).rev() {
-        let record = entry.data.steps[index].clone();
-        match record.state {
-            StepState::Done | StepState::Started => {}
-            StepState::Pending | StepState::Undone | StepState::Failed => continue,
-        }
-        if interrupt.soft.is_cancelled() {
-            return Err(Problem::new(
-                FailureKind::Interrupted,
-                "interrupted: no further step was taken back",
-            )
-            .hint(format!("Go on with `vmserial undo {}`.", entry.id)));
-        }
-        if !matches!(record.step.action, Action::WaitFor(_)) {
-            let runner = hosts.runner(&record.step.host)?;
-            let done = undo_step(&record, &entry, runner.as_ref(), interrupt)?;
-            front.status(&done);
-        }
-        entry.data.steps[index].state = StepState::Undone;
-        entry.save()?;
+    front.show(&text(&entry, &plan));
+    if options.consent == Consent::ShowOnly {
+        return Ok(());
     }
+    consent::power(&plan.power_offs, &plan.policies, front)?;
+    consent::yes(options.consent, "Take these steps back?", front)?;
+    let go_on = format!("Go on with `vmserial undo {}`.", entry.id);
+    for step in &plan.steps {
+        if options.interrupt.soft.is_cancelled() {
+            let message = "interrupted: no further step was taken back";
+            return Err(Problem::new(FailureKind::Interrupted, message).hint(go_on));
+        }
+        take(
+            &mut entry,
+            step.index,
+            &step.taking,
+            hosts,
+            &options.interrupt,
+            front,
+        )
+        .map_err(|problem| problem.hint(&go_on))?;
+    }
+    drop(locks);
     front.status("Taken back.");
     Ok(())
 }
+
+fn take(
+    entry: &mut Entry,
+    index: usize,
+    taking: &Taking,
+    hosts: &dyn Hosts,
+    interrupt: &Interrupt,
+    front: &mut dyn Front,
+) -> Result<(), Problem> {
+    let record = &entry.data.steps[index];
+    let runner = hosts.runner(&record.step.host)?;
+    let what = format!("undo of: {}", record.step.summary);
+    if !matches!(record.step.action, Action::WaitFor(_)) && !matches!(taking, Taking::Nothing(_)) {
+        front.status(&format!("Taking back: {}", record.step.summary));
+    }
+    let wait = step_wait(&record.step, &what, &interrupt.hard);
+    if record.step.power.is_some() {
+        entry.data.steps[index].undo_began = true;
+        entry.save()?;
+    }
+    act(taking, runner.as_ref(), &wait)?;
+    entry.mark(index, StepState::Undone)
+}
+
+pub(super) fn act(taking: &Taking, runner: &dyn Runner, wait: &Wait) -> Result<(), Problem> {
+    match taking {
+        Taking::Replace {
+            path,
+            format,
+            new,
+            expected,
+            ..
+        } => {
+            refuse_while_held(*format, path, runner, wait)?;
+            Ok(runner.replace(path, new.as_ref(), expected.as_ref(), wait)?)
+        }
+        Taking::Run(invocation) => {
+            let output = runner.run(invocation, wait)?;
+            must_succeed(runner.host(), invocation, output)?;
+            Ok(())
+        }
+        Taking::Qmp(command) => Ok(qmp(runner, command, wait).map(|_| ())?),
+        Taking::Stop(process) => {
+            let wait = Wait {
+                deadline: Deadline::after(Instant::now(), STOP),
+                ..wait.clone()
+            };
+            Ok(runner.stop(process, &wait)?)
+        }
+        Taking::Nothing(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

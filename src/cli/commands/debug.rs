@@ -9,7 +9,7 @@ use crate::cli::ui::Ui;
 use crate::config::merge::{Overrides, with_overrides};
 use crate::debugger::gdb::GdbMode;
 use crate::model::{BreakIn, DebuggerKind, DebuggerSpec, FailureKind, Problem, RestartPolicy, TargetSpec};
-use crate::session::apply::{ApplyOptions, Consent, host_folder, plan_and_apply};
+use crate::session::apply::{ApplyOptions, Consent, plan_and_apply};
 use crate::session::bridges;
 use crate::session::debug::{DebugOptions, DebugPort, SessionPorts, run as run_session};
 use crate::session::events::SessionEvents;
@@ -92,10 +92,10 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         remove: false,
         start_vm: true,
         state: context.state.clone(),
-        host_folder: host_folder(None),
+        host_folder: context.host_folder(),
         interrupt,
     };
-    let lifetime = Lifetime::begin(&options)?;
+    let lifetime = Lifetime::begin(&hosts, &options)?;
     let parts = Parts {
         target: &target,
         debugger: &debugger,

@@ -5,7 +5,7 @@ use crate::cli::error::Failure;
 use crate::cli::target::targets;
 use crate::cli::ui::Ui;
 use crate::model::{FailureKind, Problem, TargetName};
-use crate::session::apply::{ApplyOptions, Consent, host_folder};
+use crate::session::apply::{ApplyOptions, Consent};
 use crate::session::interrupt::Interrupt;
 use crate::session::lifetime::{end_vms, started_targets};
 use crate::session::planning::RealHosts;
@@ -29,15 +29,16 @@ pub struct DownArgs {
 ///
 /// A name is neither a target's nor a VM's that vmserial started: 4. A VM cannot be ended: 6.
 pub fn run(args: &DownArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    let hosts = RealHosts::new(&context.state);
     let options = ApplyOptions {
         consent: Consent::Given,
         remove: false,
         start_vm: false,
         state: context.state.clone(),
-        host_folder: host_folder(None),
+        host_folder: context.host_folder(),
         interrupt: Interrupt::catch()?,
     };
-    let started = started_targets(&options)?;
+    let started = started_targets(&hosts, &options)?;
     // What runs can be ended without the profile that it was started from.
     let known: Vec<TargetName> = args
         .targets
@@ -51,7 +52,7 @@ pub fn run(args: &DownArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
         let chosen = targets(&args.targets, context).map_err(|failure| hinted(failure, &started))?;
         chosen.into_iter().map(|target| target.name).collect()
     };
-    let count = end_vms(&names, &RealHosts::new(&context.state), &options, ui)?;
+    let count = end_vms(&names, &hosts, &options, ui)?;
     if count == 0 {
         ui.status("Nothing to stop: vmserial started none of these VMs.");
     }

@@ -65,12 +65,17 @@ pub fn run(args: &JournalArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
     } else {
         let mut table = Table::new();
         table
-            .load_preset(comfy_table::presets::NOTHING)
+            .load_style(comfy_table::presets::NOTHING)
             .set_header(["ID", "TARGETS", "STATE", "COMMAND"]);
         for found in &entries {
             match found {
                 Found::Entry(entry) => {
-                    let targets: Vec<String> = entry.data.targets.iter().map(ToString::to_string).collect();
+                    let targets: Vec<String> = entry
+                        .data
+                        .targets
+                        .iter()
+                        .map(|target| target.name.to_string())
+                        .collect();
                     table.add_row([
                         entry.id.clone(),
                         targets.join(" "),

@@ -35,7 +35,7 @@ pub fn run(args: &StatusArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode
     let hosts = RealHosts::new(&context.state);
     let mut table = Table::new();
     table
-        .load_preset(comfy_table::presets::NOTHING)
+        .load_style(comfy_table::presets::NOTHING)
         .set_header(["TARGET", "POWER", "PORT", "AS", "ENDPOINT", "OWNER"]);
     let mut all = Vec::new();
     for target in chosen(&args.targets, None, context)? {

@@ -7,7 +7,7 @@ use crate::cli::target::targets;
 use crate::cli::ui::Ui;
 use crate::config::merge::{Overrides, with_overrides};
 use crate::model::RestartPolicy;
-use crate::session::apply::{ApplyOptions, Consent, host_folder, plan_and_apply};
+use crate::session::apply::{ApplyOptions, Consent, plan_and_apply};
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::RealHosts;
 use std::process::ExitCode;
@@ -55,7 +55,7 @@ pub fn run(args: &UpArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Fa
         remove: false,
         start_vm: true,
         state: context.state.clone(),
-        host_folder: host_folder(None),
+        host_folder: context.host_folder(),
         interrupt: Interrupt::catch()?,
     };
     plan_and_apply(&RealHosts::new(&context.state), &targets, &options, ui)?;

@@ -11,7 +11,7 @@ use crate::model::{
     HypervisorKind, Policy, PortIndex, PortSpec, Problem, RestartPolicy, Role, TargetName, TargetSpec, VmRef,
     Wait,
 };
-use crate::session::apply::{Applied, ApplyOptions, Consent, host_folder, plan_and_apply};
+use crate::session::apply::{Applied, ApplyOptions, Consent, plan_and_apply};
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::{Hosts, RealHosts, observe};
 use crate::session::target_port::target_port;
@@ -251,7 +251,7 @@ impl Site {
                 remove: args.remove,
                 start_vm,
                 state: context.state.clone(),
-                host_folder: host_folder(None),
+                host_folder: context.host_folder(),
                 interrupt: Interrupt::catch()?,
             },
         })

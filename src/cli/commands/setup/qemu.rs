@@ -91,7 +91,7 @@ pub fn run(args: &QemuArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
     if common.show {
         return site.show(&target, ui);
     }
-    let lifetime = Lifetime::begin(&site.options)?;
+    let lifetime = Lifetime::begin(site.hosts.as_ref(), &site.options)?;
     let result = set_up(args, &site, &mut target, context, ui);
     // Whatever happened: what was started here ends here.
     if args.start && !args.keep && !common.plan {
