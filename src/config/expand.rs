@@ -17,10 +17,10 @@ pub fn expand(document: &Node) -> (Node, Vec<Issue>) {
     let mut document = document.clone();
     if let Content::Mapping(entries) = &mut document.content {
         for (key, value) in entries {
-            if key.text == "targets" {
-                if let Content::Mapping(targets) = &mut value.content {
-                    *targets = expander.targets(targets);
-                }
+            if key.text == "targets"
+                && let Content::Mapping(targets) = &mut value.content
+            {
+                *targets = expander.targets(targets);
             }
         }
     }

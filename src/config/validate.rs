@@ -286,7 +286,7 @@ impl Validator<'_> {
         }
         let bytes = vm.memory.unwrap_or(DEFAULT_MEMORY).bytes();
         let memory_mib = u32::try_from(bytes >> 20).ok();
-        if bytes < 1 << 20 || bytes % (1 << 20) != 0 || memory_mib.is_none() {
+        if bytes < 1 << 20 || !bytes.is_multiple_of(1 << 20) || memory_mib.is_none() {
             let message = "expected whole MiB, at least 1MiB, as in `512MiB`";
             self.issue(&path.key("memory"), message);
         }

@@ -3,16 +3,22 @@
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::ui::Ui;
+use crate::config::load::{LoadError, load_or_explain};
+use crate::config::node::Issue;
+use crate::config::yaml::to_yaml;
 use crate::config::{find, load};
-use crate::model::{FailureKind, Problem};
+use crate::model::{FailureKind, HypervisorKind, Problem};
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// What a new profile begins with.
+/// What a new profile begins with, where vmserial describes and starts the VM itself.
 const STARTER: &str = include_str!("../../../profiles/starter.yaml");
+
+/// What a new profile begins with for a VM that is there; its host is replaced.
+const STARTER_VM: &str = include_str!("../../../profiles/starter-vm.yaml");
 
 /// Makes, checks and explains profiles.
 #[derive(Debug, clap::Args)]
@@ -28,6 +34,9 @@ enum Action {
         /// Where; an existing file is not touched
         #[arg(default_value = "vmserial.yaml")]
         file: PathBuf,
+        /// For VMs of this hypervisor
+        #[arg(long, value_name = "NAME", default_value = "qemu")]
+        hypervisor: HypervisorKind,
     },
     /// Check a profile and show everything that is wrong with it
     Check {
@@ -50,7 +59,7 @@ enum Action {
 /// As the exit codes say: 3 for a profile that is wrong, 4 for one that is not there, 5 for one that is in the way.
 pub fn run(args: &ProfileArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     match &args.action {
-        Action::New { file } => {
+        Action::New { file, hypervisor } => {
             let failed = |error: std::io::Error| match error.kind() {
                 std::io::ErrorKind::AlreadyExists => Problem::new(
                     FailureKind::Precondition,
@@ -63,7 +72,7 @@ pub fn run(args: &ProfileArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
                 ),
             };
             let mut new = std::fs::File::create_new(file).map_err(failed)?;
-            new.write_all(STARTER.as_bytes()).map_err(failed)?;
+            new.write_all(starter(*hypervisor).as_bytes()).map_err(failed)?;
             ui.status(&format!(
                 "Wrote {}; edit it, then run `vmserial plan`.",
                 file.display()
@@ -72,10 +81,17 @@ pub fn run(args: &ProfileArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
         Action::Check { file } => {
             let surroundings = context.surroundings()?;
             let path = find(file.as_deref().or(context.profile.as_deref()), &surroundings)?;
-            let loaded = load(&path, &surroundings)?;
+            let loaded = match load_or_explain(&path, &surroundings) {
+                Err(LoadError::Wrong { issues, problem }) if ui.is_json() => {
+                    ui.status(&format!("error: {problem}"));
+                    ui.data_json(&errors_as_json(&path, &issues))?;
+                    return Ok(ExitCode::from(problem.kind.exit_code()));
+                }
+                loaded => loaded.map_err(Problem::from)?,
+            };
             let names: Vec<&str> = loaded.targets.iter().map(|target| target.name.as_str()).collect();
             if ui.is_json() {
-                ui.data_json(&json!({ "v": 1, "profile": path, "targets": names }))?;
+                ui.data_json(&json!({ "v": 1, "profile": path, "targets": names, "errors": [] }))?;
             } else {
                 let count = names.len();
                 let plural = if count == 1 { "" } else { "s" };
@@ -92,10 +108,11 @@ pub fn run(args: &ProfileArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
             let surroundings = context.surroundings()?;
             let path = find(file.as_deref().or(context.profile.as_deref()), &surroundings)?;
             let loaded = load(&path, &surroundings)?;
+            let profile = loaded.profile.with_defaults();
             if ui.is_json() {
-                ui.data_json(&loaded.profile)?;
+                ui.data_json(&profile)?;
             } else {
-                ui.data(crate::config::yaml::to_yaml(&loaded.profile)?.trim_end())?;
+                ui.data(to_yaml(&profile)?.trim_end())?;
             }
         }
         Action::Schema => {
@@ -105,4 +122,47 @@ pub fn run(args: &ProfileArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Returns the text of a new profile.
+fn starter(hypervisor: HypervisorKind) -> String {
+    if hypervisor.starts_described_vms() {
+        STARTER.to_owned()
+    } else {
+        STARTER_VM.replacen("host: vmware", &format!("host: {hypervisor}"), 1)
+    }
+}
+
+/// Each error by itself, for editors and CI.
+fn errors_as_json(path: &Path, issues: &[Issue]) -> Value {
+    let errors: Vec<Value> = issues
+        .iter()
+        .map(|issue| {
+            json!({
+                "path": issue.path.to_string(), "line": issue.place.line, "column": issue.place.column,
+                "message": issue.message,
+            })
+        })
+        .collect();
+    json!({ "v": 1, "profile": path, "targets": [], "errors": errors })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::config::load::parse;
+    use crate::config::validate::Base;
+
+    #[test]
+    fn every_hypervisor_has_a_starter_that_is_right() {
+        let base = Base {
+            folder: "/p".into(),
+            home: None,
+        };
+        for kind in HypervisorKind::ALL {
+            let (_, targets) = parse(&starter(kind), &base).unwrap();
+            assert_eq!(targets[0].hypervisor, kind);
+        }
+    }
 }

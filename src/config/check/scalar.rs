@@ -22,10 +22,10 @@ impl<'a> Checker<'a> {
             self.issue(node.place, wrong_type(schema, node, text));
             return Value::Null;
         };
-        if let (Value::String(text), Some(name)) = (&value, format(schema)) {
-            if let Some(message) = grammar(name, text) {
-                self.issue(node.place, message);
-            }
+        if let (Value::String(text), Some(name)) = (&value, format(schema))
+            && let Some(message) = grammar(name, text)
+        {
+            self.issue(node.place, message);
         }
         value
     }

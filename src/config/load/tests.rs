@@ -1,6 +1,7 @@
 //! Every error of a profile with its place, what is refused, and what a profile may look like.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod documents;
 mod properties;
 mod ranges;
 mod tables;
@@ -171,7 +172,7 @@ fn an_alias_bomb_is_refused() {
         let below = format!("*a{}", level - 1);
         wide.push_str(&format!(
             "a{level}: &a{level} [{}]\n",
-            vec![below.as_str(); 10].join(", ")
+            [below.as_str(); 10].join(", ")
         ));
         deep.push_str(&format!(
             "a{level}: &a{level} {}{below}{}\n",
