@@ -69,6 +69,7 @@ impl Sandbox {
             .env("PATH", self.search_path())
             .env("HOME", self.folder.path())
             .env("VMSERIAL_STATE", self.path("state"))
+            .env("VMSERIAL_HOST_FOLDER", self.path("host"))
             .env("XDG_RUNTIME_DIR", self.path("run"))
             .current_dir(self.folder.path());
         command

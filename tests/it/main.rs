@@ -14,6 +14,7 @@ mod e2e_debug;
 mod endpoint;
 mod guest;
 mod kit;
+mod plan_apply;
 mod setup_qemu;
 mod setup_vmware;
 
@@ -36,5 +37,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(e2e_debug::trials());
     trials.extend(setup_vmware::trials());
     trials.extend(setup_qemu::trials());
+    trials.extend(plan_apply::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
