@@ -15,6 +15,7 @@ mod endpoint;
 mod guest;
 mod kit;
 mod plan_apply;
+mod profile;
 mod setup_qemu;
 mod setup_vmware;
 
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(bridge_life::trials());
     trials.extend(bridge_policies::trials());
     trials.extend(control::trials());
+    trials.extend(profile::trials());
     trials.extend(endpoint::trials());
     trials.extend(e2e_bridge::trials());
     trials.extend(demo::trials());

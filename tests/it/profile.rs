@@ -1,0 +1,167 @@
+//! `vmserial profile` and the profiles that commands find, as users meet them: exit codes and messages.
+
+use crate::kit::{Ended, Sandbox};
+use libtest_mimic::Trial;
+use std::fs;
+
+const RIGHT: &str = "version: 1\ntargets:\n  dev: {host: qemu, vm: dev, ports: [{port: 1, as: console}]}\n";
+
+/// The trials of this file.
+pub fn trials() -> Vec<Trial> {
+    let trial = |name: &str, test: fn()| {
+        Trial::test(format!("profile::{name}"), move || {
+            test();
+            Ok(())
+        })
+    };
+    vec![
+        trial("a_wrong_profile_is_told_whole", a_wrong_profile_is_told_whole),
+        trial("errors_are_listed_for_programs", errors_are_listed_for_programs),
+        trial("a_secret_is_on_no_screen", a_secret_is_on_no_screen),
+        trial("a_newer_version_is_told_alone", a_newer_version_is_told_alone),
+        trial(
+            "the_profile_is_found_where_it_is_said",
+            the_profile_is_found_where_it_is_said,
+        ),
+        trial(
+            "a_new_profile_is_right_and_never_replaces",
+            a_new_profile_is_right_and_never_replaces,
+        ),
+        trial(
+            "what_is_shown_reads_the_same_again",
+            what_is_shown_reads_the_same_again,
+        ),
+        trial(
+            "a_target_that_is_not_there_is_told",
+            a_target_that_is_not_there_is_told,
+        ),
+    ]
+}
+
+fn written(text: &str) -> Sandbox {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("vmserial.yaml"), text).unwrap();
+    sandbox
+}
+
+fn names(ended: &Ended) -> Vec<&str> {
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    ended.stdout.lines().collect()
+}
+
+fn a_wrong_profile_is_told_whole() {
+    let sandbox =
+        written("version: 1\ntargets:\n  dev:\n    host: quemu\n    prots: []\n    restart: maybe\n");
+    insta::assert_snapshot!(sandbox.run(["profile", "check"]).shown(&sandbox));
+}
+
+fn errors_are_listed_for_programs() {
+    let sandbox = written("version: 1\ntargets:\n  dev: {host: qemu, vm: x, nested: 1}\n");
+    let ended = sandbox.run(["profile", "check", "--json"]);
+    assert_eq!(ended.code, Some(3));
+    let told: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    let error = &told["errors"][0];
+    assert_eq!(error["path"], "targets.dev.nested");
+    assert_eq!((&error["line"], &error["column"]), (&3.into(), &36.into()));
+    assert_eq!(told["errors"].as_array().unwrap().len(), 1);
+}
+
+fn a_secret_is_on_no_screen() {
+    let sandbox = written("version: 1\nhosts: {h: {hypervisor: xen, ssh: h, password: hunter2}}\n");
+    for arguments in [
+        &["profile", "check"][..],
+        &["profile", "check", "--json"],
+        &["profile", "show"],
+    ] {
+        let ended = sandbox.run(arguments);
+        assert_eq!(ended.code, Some(3));
+        assert!(
+            !ended.stdout.contains("hunter2") && !ended.stderr.contains("hunter2"),
+            "{ended:?}"
+        );
+    }
+}
+
+fn a_newer_version_is_told_alone() {
+    let sandbox = written("version: 2\nfuture: {key: 1}\n");
+    let ended = sandbox.run(["profile", "check"]);
+    assert_eq!(ended.code, Some(3));
+    assert!(
+        ended.stderr.contains("got 2, this program reads version 1"),
+        "{}",
+        ended.stderr
+    );
+    assert!(!ended.stderr.contains("unknown key"), "{}", ended.stderr);
+}
+
+fn the_profile_is_found_where_it_is_said() {
+    let sandbox = Sandbox::new();
+    assert_eq!(sandbox.run(["profile", "check"]).code, Some(4));
+    let named = |name: &str| RIGHT.replace("dev:", &format!("{name}:"));
+    fs::create_dir_all(sandbox.path(".config/vmserial")).unwrap();
+    for (file, name) in [
+        (".config/vmserial/vmserial.yaml", "configured"),
+        ("vmserial.yaml", "here"),
+        ("environment.yaml", "environment"),
+        ("flag.yaml", "flag"),
+    ] {
+        fs::write(sandbox.path(file), named(name)).unwrap();
+        let ended = match name {
+            "environment" => {
+                let output = sandbox
+                    .vmserial(["profile", "check"])
+                    .env("VMSERIAL_PROFILE", "environment.yaml")
+                    .output()
+                    .unwrap();
+                assert_eq!(String::from_utf8_lossy(&output.stdout), "environment\n");
+                continue;
+            }
+            "flag" => sandbox.run(["-p", "flag.yaml", "profile", "check"]),
+            _ => sandbox.run(["profile", "check"]),
+        };
+        assert_eq!(names(&ended), [name]);
+    }
+}
+
+fn a_new_profile_is_right_and_never_replaces() {
+    for hypervisor in ["qemu", "vmware", "hyperv", "xen", "proxmox"] {
+        let sandbox = Sandbox::new();
+        let new = ["profile", "new", "--hypervisor", hypervisor, "mine.yaml"];
+        assert_eq!(sandbox.run(new).code, Some(0));
+        assert_eq!(names(&sandbox.run(["profile", "check", "mine.yaml"])), ["dev"]);
+        fs::write(sandbox.path("mine.yaml"), "mine").unwrap();
+        assert_eq!(sandbox.run(new).code, Some(5));
+        assert_eq!(fs::read(sandbox.path("mine.yaml")).unwrap(), b"mine");
+    }
+}
+
+fn what_is_shown_reads_the_same_again() {
+    let sandbox = written(
+        "version: 1\ntargets:\n  \"lab-{{ n }}\": {range: {from: 1, to: 3}, host: qemu, vm: \"{{ n }}\", ports: [{port: 1, as: console}]}\n",
+    );
+    let shown = sandbox.run(["profile", "show"]);
+    assert!(
+        shown.stdout.contains("replay: 0B") && shown.stdout.contains("restart: ask"),
+        "{shown:?}"
+    );
+    fs::write(sandbox.path("shown.yaml"), &shown.stdout).unwrap();
+    assert_eq!(
+        sandbox.run(["profile", "show", "shown.yaml"]).stdout,
+        shown.stdout
+    );
+    assert_eq!(
+        names(&sandbox.run(["profile", "check", "shown.yaml"])),
+        ["lab-1", "lab-2", "lab-3"]
+    );
+}
+
+fn a_target_that_is_not_there_is_told() {
+    let sandbox = written(RIGHT);
+    let ended = sandbox.run(["console", "dve"]);
+    assert_eq!(ended.code, Some(4));
+    assert!(
+        ended.stderr.contains("has no target `dve`") && ended.stderr.contains("Did you mean `dev`?"),
+        "{}",
+        ended.stderr
+    );
+}
