@@ -156,6 +156,12 @@ fn default_client() -> ClientSpec {
     }
 }
 
+/// Returns where the bridge of another vmserial serves gdb, by what it says of itself.
+pub fn served_address(listening: &[String]) -> Option<GdbAddress> {
+    let clients = vec![default_client(); listening.len()];
+    address(&clients, listening)
+}
+
 /// Returns the first served endpoint that gdb can open.
 fn address(clients: &[ClientSpec], listening: &[String]) -> Option<GdbAddress> {
     clients.iter().zip(listening).find_map(|(client, served)| {

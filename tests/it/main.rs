@@ -8,6 +8,7 @@ mod bridge_policies;
 mod bridge_rig;
 mod console;
 mod control;
+mod debug_lab;
 mod demo;
 mod e2e_bridge;
 mod e2e_debug;

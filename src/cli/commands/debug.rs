@@ -1,5 +1,7 @@
 //! `vmserial debug`.
 
+use crate::bridge::control::Call;
+use crate::bridge::control::client::ask_once;
 use crate::cli::commands::setup::common::restart_level;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
@@ -8,19 +10,26 @@ use crate::cli::target::one_target;
 use crate::cli::ui::Ui;
 use crate::config::merge::{Overrides, with_overrides};
 use crate::debugger::gdb::GdbMode;
-use crate::model::{BreakIn, DebuggerKind, DebuggerSpec, FailureKind, Problem, RestartPolicy, TargetSpec};
+use crate::model::{
+    BreakIn, Deadline, DebuggerKind, DebuggerSpec, FailureKind, Problem, RestartPolicy, TargetSpec,
+};
 use crate::session::apply::{ApplyOptions, Consent, plan_and_apply};
 use crate::session::bridges;
 use crate::session::debug::{DebugOptions, DebugPort, SessionPorts, run as run_session};
 use crate::session::events::SessionEvents;
 use crate::session::interrupt::Interrupt;
+use crate::session::join::any_owner;
 use crate::session::lifetime::Lifetime;
 use crate::session::planning::RealHosts;
 use crate::session::resume::free_stub;
+use crate::session::target_port::target_port;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long another vmserial may take to answer.
+const ASK: Duration = Duration::from_secs(5);
 
 /// A VM that was running has had its boot; one that we started may still be at it.
 const PATIENCE_RUNNING: Duration = Duration::from_secs(20);
@@ -59,6 +68,9 @@ pub struct DebugArgs {
     /// Do not break in first: start gdb at once
     #[arg(long)]
     no_break: bool,
+    /// Start gdb on the bridge that another vmserial has on the debug port, and change nothing
+    #[arg(long, conflicts_with_all = ["plan", "leave_stopped", "no_break", "wait"])]
+    attach: bool,
     /// Give up when the kernel did not stop within T [default: 20s, 2m for a VM that was just started]
     #[arg(long, value_name = "T", value_parser = parse_duration)]
     wait: Option<Duration>,
@@ -83,6 +95,9 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
     let hosts = RealHosts::new(&context.state);
     let interrupt = Interrupt::catch()?;
     let events = SessionEvents::catch_signals()?;
+    if args.attach {
+        return attach(&target, &debugger, args, context, &events, ui);
+    }
     let options = ApplyOptions {
         consent: match (args.plan, args.yes) {
             (true, _) => Consent::ShowOnly,
@@ -110,6 +125,70 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         lifetime.end(&target.name, &hosts, ui)?;
     }
     result?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs gdb on somebody else's bridge, which breaks in when gdb comes and frees the kernel when gdb is gone.
+fn attach(
+    target: &TargetSpec,
+    debugger: &DebuggerSpec,
+    args: &DebugArgs,
+    context: &Context,
+    events: &SessionEvents,
+    ui: &mut Ui,
+) -> Result<ExitCode, Failure> {
+    let port = target.debug_port().ok_or_else(|| {
+        Problem::new(
+            FailureKind::Configuration,
+            format!("`{}` has no port for a debugger", target.name),
+        )
+    })?;
+    let place = target_port(&RealHosts::new(&context.state), target, port)?;
+    let owner = any_owner(&context.state, &place.keys)?.ok_or_else(|| {
+        Problem::new(
+            FailureKind::Precondition,
+            format!("nobody has port {} of `{}` open", port.port, target.name),
+        )
+        .hint("Leave out `--attach`: the session then opens the port itself.")
+    })?;
+    let deadline = Deadline::after(Instant::now(), ASK);
+    let status = ask_once(&owner.socket, Call::Status, deadline)?;
+    let listening: Vec<String> = status
+        .get("listening")
+        .and_then(|list| serde_json::from_value(list.clone()).ok())
+        .unwrap_or_default();
+    let address = bridges::served_address(&listening).ok_or_else(|| {
+        Problem::new(
+            FailureKind::Precondition,
+            format!("the bridge of pid {} serves nothing that gdb can open", owner.pid),
+        )
+    })?;
+    ui.status(&format!(
+        "Joined the bridge of pid {} (`{}`).",
+        owner.pid, owner.command
+    ));
+    let options = DebugOptions {
+        mode: if args.batch {
+            GdbMode::Batch
+        } else {
+            GdbMode::Interactive
+        },
+        scripts: args.scripts.clone(),
+        debugger_arguments: args.debugger_arguments.clone(),
+        leave_stopped: false,
+        ways: Vec::new(),
+        patience: PATIENCE_RUNNING,
+        folder: context
+            .state_folder("sessions")
+            .join(format!("{}-attached", target.name)),
+    };
+    let ports = SessionPorts {
+        console: None,
+        // The kernel is the owner's to free.
+        debug: DebugPort::Stub(Arc::new(|| Ok(String::new()))),
+        address,
+    };
+    run_session(&target.name, debugger, &ports, &options, events, ui)?;
     Ok(ExitCode::SUCCESS)
 }
 
