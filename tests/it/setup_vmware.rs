@@ -1,6 +1,7 @@
 //! `vmserial setup vmware` on files in their real form; what needs VMware's `vmrun` meets a stand-in that keeps state.
 
 mod power;
+mod undo;
 
 use crate::kit::{Ended, Sandbox, connect, finish, read_until};
 use libtest_mimic::Trial;
@@ -47,6 +48,7 @@ pub fn trials() -> Vec<Trial> {
         trial("other_hypervisors_are_named", other_hypervisors_are_named),
     ];
     trials.extend(power::trials());
+    trials.extend(undo::trials());
     trials
 }
 
@@ -108,27 +110,27 @@ impl Lab {
     }
 }
 
-/// Takes the names of journal entries out: `20261121T080325537Z-0ebbbc22`.
+/// Takes the names of journal entries out: `20261121T080325537123Z-0ebbbc22`.
 fn redact_entries(text: &str) -> String {
     let is_entry = |word: &str| {
-        let bytes = word.as_bytes();
-        bytes.len() >= 28
-            && bytes[..8].iter().all(u8::is_ascii_digit)
-            && bytes[8] == b'T'
-            && &bytes[18..20] == b"Z-"
+        word.split_once("Z-").is_some_and(|(time, rest)| {
+            let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+            time.len() > 14
+                && time
+                    .split_once('T')
+                    .is_some_and(|(day, time)| digits(day) && digits(time))
+                && rest.len() == 8
+        })
     };
-    let mut redacted = String::new();
-    let mut rest = text;
-    while let Some(character) = rest.chars().next() {
-        if rest.is_char_boundary(28.min(rest.len())) && is_entry(rest.get(..28).unwrap_or_default()) {
-            redacted.push_str("[ENTRY]");
-            rest = &rest[28..];
-        } else {
-            redacted.push(character);
-            rest = &rest[character.len_utf8()..];
-        }
-    }
-    redacted
+    text.split_inclusive([' ', '`', '\n'])
+        .map(|word| {
+            let bare = word.trim_end_matches([' ', '`', '\n']);
+            match is_entry(bare) {
+                true => format!("[ENTRY]{}", &word[bare.len()..]),
+                false => word.to_owned(),
+            }
+        })
+        .collect()
 }
 
 const PORT: &str = "--port 2 --endpoint listen:unix:/tmp/com_ubuntu1510";
@@ -140,17 +142,19 @@ fn a_plan_names_the_missing_lines() {
     exit code: 0
     --- standard output
     --- standard error
-    dev: settings
-      1. complete port 2 (COM2, ttyS1) on unix:/tmp/com_ubuntu1510: missing serial1.pipe.endPoint, serial1.tryNoRxLoss [this machine]
-          --- [SANDBOX]/dev.vmx
-          +++ [SANDBOX]/dev.vmx
-          @@ -24,2 +24,5 @@
-           uuid.bios = "56 4d 1d 9c 8f 2b 4e 6a-0f 5c 2f 31 7a 90 5e 11"
-           annotation = "kernel 4.2 |7C vmhgfs |22live|22"
-          +# vmserial: serial1 is set by vmserial, `vmserial undo` takes it back
-          +serial1.pipe.endPoint = "server"
-          +serial1.tryNoRxLoss = "TRUE"
-          effect: at the guest's next boot; undo: puts our keys back, nothing else
+    dev: vmware VM `[SANDBOX]/dev.vmx` on this machine, off
+      port 2 (COM2, ttyS1), console: VM listens on unix:/tmp/com_ubuntu1510, vmserial connects
+      settings:
+        1. complete port 2 (COM2, ttyS1) on unix:/tmp/com_ubuntu1510: missing serial1.pipe.endPoint, serial1.tryNoRxLoss
+            --- [SANDBOX]/dev.vmx
+            +++ [SANDBOX]/dev.vmx
+            @@ -24,2 +24,5 @@
+             uuid.bios = "56 4d 1d 9c 8f 2b 4e 6a-0f 5c 2f 31 7a 90 5e 11"
+             annotation = "kernel 4.2 |7C vmhgfs |22live|22"
+            +# vmserial: serial1 is set by vmserial, `vmserial undo` takes it back
+            +serial1.pipe.endPoint = "server"
+            +serial1.tryNoRxLoss = "TRUE"
+            effect: at the guest's next boot; undo: puts our keys back, nothing else
     "#);
     assert_eq!(lab.vmx(), KGDB);
     assert!(!lab.sandbox.path("state/journal").exists());
@@ -164,17 +168,19 @@ fn a_second_apply_changes_nothing() {
     --- standard output
     vmserial bridge connect:unix:/tmp/com_ubuntu1510 listen:tcp:127.0.0.1:0 --as gdb
     --- standard error
-    dev: settings
-      1. complete port 2 (COM2, ttyS1) on unix:/tmp/com_ubuntu1510: missing serial1.pipe.endPoint, serial1.tryNoRxLoss [this machine]
-          --- [SANDBOX]/dev.vmx
-          +++ [SANDBOX]/dev.vmx
-          @@ -24,2 +24,5 @@
-           uuid.bios = "56 4d 1d 9c 8f 2b 4e 6a-0f 5c 2f 31 7a 90 5e 11"
-           annotation = "kernel 4.2 |7C vmhgfs |22live|22"
-          +# vmserial: serial1 is set by vmserial, `vmserial undo` takes it back
-          +serial1.pipe.endPoint = "server"
-          +serial1.tryNoRxLoss = "TRUE"
-          effect: at the guest's next boot; undo: puts our keys back, nothing else
+    dev: vmware VM `[SANDBOX]/dev.vmx` on this machine, off
+      port 2 (COM2, ttyS1), gdb: VM listens on unix:/tmp/com_ubuntu1510, vmserial connects
+      settings:
+        1. complete port 2 (COM2, ttyS1) on unix:/tmp/com_ubuntu1510: missing serial1.pipe.endPoint, serial1.tryNoRxLoss
+            --- [SANDBOX]/dev.vmx
+            +++ [SANDBOX]/dev.vmx
+            @@ -24,2 +24,5 @@
+             uuid.bios = "56 4d 1d 9c 8f 2b 4e 6a-0f 5c 2f 31 7a 90 5e 11"
+             annotation = "kernel 4.2 |7C vmhgfs |22live|22"
+            +# vmserial: serial1 is set by vmserial, `vmserial undo` takes it back
+            +serial1.pipe.endPoint = "server"
+            +serial1.tryNoRxLoss = "TRUE"
+            effect: at the guest's next boot; undo: puts our keys back, nothing else
     [1/1] complete port 2 (COM2, ttyS1) on unix:/tmp/com_ubuntu1510: missing serial1.pipe.endPoint, serial1.tryNoRxLoss
     Done. `vmserial undo [ENTRY]` takes it back.
     The VM's end is `listen:unix:/tmp/com_ubuntu1510`, ours `connect:unix:/tmp/com_ubuntu1510`.
@@ -217,23 +223,24 @@ fn the_users_gdb_stub_is_recognised() {
     exit code: 0
     --- standard output
     --- standard error
-    dev: settings
-      1. let the gdb stub listen on loopback, TCP port 1337 [this machine]
-          --- [SANDBOX]/dev.vmx
-          +++ [SANDBOX]/dev.vmx
-          @@ -6,7 +6,8 @@
-           vhv.enable = "TRUE"
-           nvme0:0.fileName = "zpp.vmdk"
-          -debugStub.listen.guest64.remote = "TRUE"
-           debugStub.port.guest64 = "1337"
-           debugStub.hideBreakpoints = "TRUE"
-           monitor.debugOnStartGuest64 = "TRUE"
-           cleanShutdown = "TRUE"
-          +# vmserial: the gdb stub is set by vmserial, `vmserial undo` takes it back
-          +debugStub.listen.guest64 = "TRUE"
-          effect: at the guest's next boot; undo: puts our keys back, nothing else
-          note: the VM will stand still at its first instruction until a debugger lets it go
-          note: breakpoints will be hardware's, so at most four, and the guest does not see them
+    dev: vmware VM `[SANDBOX]/dev.vmx` on this machine, off
+      settings:
+        1. let the gdb stub listen on loopback, TCP port 1337
+            --- [SANDBOX]/dev.vmx
+            +++ [SANDBOX]/dev.vmx
+            @@ -6,7 +6,8 @@
+             vhv.enable = "TRUE"
+             nvme0:0.fileName = "zpp.vmdk"
+            -debugStub.listen.guest64.remote = "TRUE"
+             debugStub.port.guest64 = "1337"
+             debugStub.hideBreakpoints = "TRUE"
+             monitor.debugOnStartGuest64 = "TRUE"
+             cleanShutdown = "TRUE"
+            +# vmserial: the gdb stub is set by vmserial, `vmserial undo` takes it back
+            +debugStub.listen.guest64 = "TRUE"
+            effect: at the guest's next boot; undo: puts our keys back, nothing else
+            note: the VM will stand still at its first instruction until a debugger lets it go
+            note: breakpoints will be hardware's, so at most four, and the guest does not see them
     "#);
 }
 
@@ -270,20 +277,22 @@ fn show_and_remove_serve_ports_of_others() {
     exit code: 0
     --- standard output
     --- standard error
-    dev: settings
-      1. remove port 2 (COM2) [this machine]
-          --- [SANDBOX]/dev.vmx
-          +++ [SANDBOX]/dev.vmx
-          @@ -16,8 +16,4 @@
-           serial0.fileType = "thinprint"
-           serial0.fileName = "thinprint"
-          -serial1.present = "TRUE"
-          -serial1.yieldOnMsrRead = "TRUE"
-          -serial1.fileType = "pipe"
-          -serial1.fileName = "/tmp/com_ubuntu1510"
-           cleanShutdown = "TRUE"
-           checkpoint.vmState = ""
-          effect: at the guest's next boot; undo: puts our keys back, nothing else
+    dev: vmware VM `[SANDBOX]/dev.vmx` on this machine, off
+      port 2 (COM2, ttyS1), console
+      settings:
+        1. remove port 2 (COM2)
+            --- [SANDBOX]/dev.vmx
+            +++ [SANDBOX]/dev.vmx
+            @@ -16,8 +16,4 @@
+             serial0.fileType = "thinprint"
+             serial0.fileName = "thinprint"
+            -serial1.present = "TRUE"
+            -serial1.yieldOnMsrRead = "TRUE"
+            -serial1.fileType = "pipe"
+            -serial1.fileName = "/tmp/com_ubuntu1510"
+             cleanShutdown = "TRUE"
+             checkpoint.vmState = ""
+            effect: at the guest's next boot; undo: puts our keys back, nothing else
     [1/1] remove port 2 (COM2)
     Done. `vmserial undo [ENTRY]` takes it back.
     "#);

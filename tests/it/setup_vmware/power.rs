@@ -40,19 +40,22 @@ fn a_running_vm_needs_consent() {
     exit code: 0
     --- standard output
     --- standard error
-    dev: power off
-      1. shut down `[SANDBOX]/dev.vmx` [this machine]
-          $ vmrun -T ws stop [SANDBOX]/dev.vmx soft
-          effect: at once; undo: none (an undo leaves the VM's power as it finds it)
-          note: a window of VMware that has the VM open keeps its file locked: close the VM's tab
-      2. wait until the VM is off [this machine]
-          until `vmrun -T ws list` no longer prints `[SANDBOX]/dev.vmx`
-      3. wait until VMware has let the file go [this machine]
-          until `[SANDBOX]/dev.vmx.lck` is gone
-    dev: settings (after power-off, which writes the file)
-      is planned then; may change: serial1.* keys
-    dev: start (after the settings)
-      is planned then; may change: the VM's power: it is left running, as it was found
+    dev: vmware VM `[SANDBOX]/dev.vmx` on this machine, running
+      port 2 (COM2, ttyS1), console: VM listens on unix:/tmp/com_ubuntu1510, vmserial connects
+      power off:
+        1. shut down `[SANDBOX]/dev.vmx`
+            $ vmrun -T ws stop [SANDBOX]/dev.vmx soft
+            power: asks the guest to shut down; needs the restart policy's consent
+            effect: at once; undo: none (an undo leaves the VM's power as it finds it)
+            note: a window of VMware that has the VM open keeps its file locked: close the VM's tab
+        2. wait until the VM is off
+            until `vmrun -T ws list` no longer prints `[SANDBOX]/dev.vmx`
+        3. wait until VMware has let the file go
+            until `[SANDBOX]/dev.vmx.lck` is gone
+      settings: after power-off, which writes the file; may change: serial1.* keys
+        planned, shown and confirmed when its facts are there
+      start: after the settings; may change: the VM's power: it is left running, as it was found
+        planned, shown and confirmed when its facts are there
     "#);
 }
 
