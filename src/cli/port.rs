@@ -3,10 +3,11 @@
 use crate::bridge::{BreakMeans, TargetSource};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
-use crate::config::{find, load};
+use crate::cli::target::{one_target, targets, the_one};
+use crate::config::load::is_profile;
+use crate::model::endpoint::TargetOrEndpointError;
 use crate::model::{
-    BreakWith, EndpointError, EndpointSpec, FailureKind, PortIndex, Problem, TargetName, TargetOrEndpoint,
-    TargetSpec,
+    BreakWith, EndpointError, EndpointSpec, FailureKind, PortIndex, Problem, TargetOrEndpoint, TargetSpec,
 };
 use crate::runner::break_means::break_means;
 use crate::runner::local::Local;
@@ -19,9 +20,9 @@ use std::sync::Arc;
 /// Which port.
 #[derive(Debug, Clone, clap::Args)]
 pub struct PortArgs {
-    /// A target of the profile, or where the VM's port is, with our role: connect:unix:/run/vm1.serial
-    #[arg(value_name = "TARGET|ENDPOINT")]
-    port: TargetOrEndpoint,
+    /// A target of the profile (whose file may stand beside it), or where the VM's port is, with our role: connect:unix:/run/vm1.serial
+    #[arg(value_name = "TARGET|ENDPOINT", required = true, num_args = 1..=2, value_parser = PortWord::parse)]
+    words: Vec<PortWord>,
     /// Which port of the target, from 1 [default: the one with the console]
     #[arg(long = "port", value_name = "N")]
     number: Option<PortIndex>,
@@ -30,11 +31,30 @@ pub struct PortArgs {
     break_with: Option<BreakWith>,
 }
 
+/// One word of `[PROFILE] TARGET|ENDPOINT`.
+#[derive(Debug, Clone)]
+enum PortWord {
+    /// A profile's file.
+    Profile(String),
+    /// What the command is for.
+    Port(TargetOrEndpoint),
+}
+
+impl PortWord {
+    fn parse(text: &str) -> Result<Self, TargetOrEndpointError> {
+        match text.parse() {
+            Ok(endpoint @ TargetOrEndpoint::Endpoint(_)) => Ok(Self::Port(endpoint)),
+            _ if is_profile(text) => Ok(Self::Profile(text.to_owned())),
+            parsed => parsed.map(Self::Port),
+        }
+    }
+}
+
 impl PortArgs {
     /// Means the port at an endpoint, with our role.
     pub fn at_endpoint(endpoint: EndpointSpec, break_with: Option<BreakWith>) -> Self {
         Self {
-            port: TargetOrEndpoint::Endpoint(endpoint),
+            words: vec![PortWord::Port(TargetOrEndpoint::Endpoint(endpoint))],
             number: None,
             break_with,
         }
@@ -63,22 +83,33 @@ impl PortPlace {
     ///
     /// Usage: no endpoint of a VM, `--port` with an endpoint. Configuration and not found: the profile's.
     pub fn find(args: &PortArgs, context: &Context) -> Result<Self, Failure> {
-        match &args.port {
-            TargetOrEndpoint::Endpoint(endpoint) => Self::of_endpoint(endpoint, args),
-            TargetOrEndpoint::Target(name) => Self::of_target(name, args, context),
+        match args.words.as_slice() {
+            [PortWord::Port(TargetOrEndpoint::Endpoint(endpoint))] => Self::of_endpoint(endpoint, args),
+            [PortWord::Port(TargetOrEndpoint::Target(name))] => {
+                Self::of_target(&one_target(Some(&name.to_string()), context)?, args, context)
+            }
+            [PortWord::Profile(file)] => Self::of_target(&one_target(Some(file), context)?, args, context),
+            [
+                PortWord::Profile(file),
+                PortWord::Port(TargetOrEndpoint::Target(name)),
+            ]
+            | [
+                PortWord::Port(TargetOrEndpoint::Target(name)),
+                PortWord::Profile(file),
+            ] => {
+                let words = [file.clone(), name.to_string()];
+                Self::of_target(&the_one(targets(&words, context)?)?, args, context)
+            }
+            _ => Err(Problem::new(
+                FailureKind::Usage,
+                "expected one target or endpoint, and a profile's file beside a target at most",
+            )
+            .into()),
         }
     }
 
-    fn of_target(name: &TargetName, args: &PortArgs, context: &Context) -> Result<Self, Failure> {
-        let surroundings = context.surroundings()?;
-        let profile = load(&find(context.profile.as_deref(), &surroundings)?, &surroundings)?;
-        let targets = profile.targets(&[name.to_string()])?;
-        let target = targets.first().ok_or_else(|| {
-            Problem::new(
-                FailureKind::NotFound,
-                format!("the profile has no target `{name}`"),
-            )
-        })?;
+    fn of_target(target: &TargetSpec, args: &PortArgs, context: &Context) -> Result<Self, Failure> {
+        let name = &target.name;
         let port = match args.number {
             Some(number) => target.port(number),
             None => target.console_port().or_else(|| target.ports.first()),

@@ -26,7 +26,15 @@ pub fn targets(words: &[String], context: &Context) -> Result<Vec<TargetSpec>, F
 /// As [`targets`]; usage when more than one is meant.
 pub fn one_target(word: Option<&String>, context: &Context) -> Result<TargetSpec, Failure> {
     let words: Vec<String> = word.into_iter().cloned().collect();
-    let mut targets = targets(&words, context)?;
+    the_one(targets(&words, context)?)
+}
+
+/// Returns the only one of some targets.
+///
+/// # Errors
+///
+/// Usage when there are more.
+pub fn the_one(mut targets: Vec<TargetSpec>) -> Result<TargetSpec, Failure> {
     match (targets.pop(), targets.len()) {
         (Some(target), 0) => Ok(target),
         (last, _) => {

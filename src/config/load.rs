@@ -8,7 +8,7 @@ mod select;
 mod tests;
 
 pub use report::report;
-pub use select::{Arguments, split_arguments};
+pub use select::{Arguments, is_profile, split_arguments};
 
 use crate::config::check::check;
 use crate::config::expand::{expand, once_per_place};

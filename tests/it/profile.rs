@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         })
     };
     vec![
+        trial("a_profile_may_be_an_argument", a_profile_may_be_an_argument),
         trial("a_wrong_profile_is_told_whole", a_wrong_profile_is_told_whole),
         trial("errors_are_listed_for_programs", errors_are_listed_for_programs),
         trial("a_secret_is_on_no_screen", a_secret_is_on_no_screen),
@@ -164,4 +165,27 @@ fn a_target_that_is_not_there_is_told() {
         "{}",
         ended.stderr
     );
+}
+
+fn a_profile_may_be_an_argument() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path("lab")).unwrap();
+    let two = format!("{RIGHT}  other: {{host: qemu, vm: other}}\n");
+    fs::write(sandbox.path("lab/two.yaml"), two).unwrap();
+    for (arguments, code, part) in [
+        (&["console", "lab/two.yaml", "dve"][..], 4, "has no target `dve`"),
+        (&["console", "dve", "lab/two.yaml"], 4, "has no target `dve`"),
+        (&["break", "lab/two.yaml"], 2, "dev, other"),
+        (&["console", "lab/two.yaml", "other"], 4, "`other` has no port"),
+        (
+            &["console", "lab/two.yaml", "lab/two.yaml"],
+            2,
+            "expected one target or endpoint",
+        ),
+        (&["console"], 2, "required"),
+    ] {
+        let ended = sandbox.run(arguments);
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
+    }
 }

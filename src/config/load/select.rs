@@ -98,7 +98,7 @@ pub fn split_arguments(arguments: &[String]) -> Result<Arguments, Problem> {
 }
 
 /// Tells whether an argument is a profile's file.
-fn is_profile(argument: &str) -> bool {
+pub fn is_profile(argument: &str) -> bool {
     let lower = argument.to_ascii_lowercase();
     lower.ends_with(".yaml") || lower.ends_with(".yml")
 }
