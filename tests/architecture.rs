@@ -420,14 +420,20 @@ fn main_is_a_few_lines() {
 }
 
 #[test]
-fn mod_files_hold_no_functions() {
+fn mod_files_hold_docs_and_re_exports() {
     let mut broken = Vec::new();
-    for source in sources().iter().filter(|source| {
-        source.name.ends_with("/mod") && source.name != "cli/mod" && !is_test_file(&source.name)
-    }) {
+    for source in sources()
+        .iter()
+        // The command line's arguments and its dispatch are one table.
+        .filter(|source| source.name.ends_with("/mod") && source.name != "cli/mod")
+        .filter(|source| !is_test_file(&source.name))
+    {
         for item in syn::parse_file(&source.text).unwrap().items {
-            if let syn::Item::Fn(function) = item {
-                broken.push(format!("src/{}.rs defines `{}`", source.name, function.sig.ident));
+            if !matches!(item, syn::Item::Mod(_) | syn::Item::Use(_)) {
+                broken.push(format!(
+                    "src/{}.rs defines something: it belongs in a file of its own",
+                    source.name
+                ));
             }
         }
     }

@@ -1,4 +1,5 @@
 //! A child in the foreground: it has the user's terminal until it ends (gdb).
+#![expect(clippy::disallowed_methods, reason = "the runner starts processes")]
 
 use crate::model::{HostRef, Invocation};
 use crate::runner::{RunError, Status, sys};

@@ -1,4 +1,8 @@
 //! Integration tests: one binary, so that linking is paid once. Each file registers its trials.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test starts the program, its peers and real tools"
+)]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;

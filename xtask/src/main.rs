@@ -1,4 +1,8 @@
 //! The project's own tasks: `cargo xtask demo`, `test`, `guest`, `bench`.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a task starts tools; it is no part of the program"
+)]
 
 mod bench;
 mod demo;

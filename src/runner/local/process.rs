@@ -1,4 +1,5 @@
 //! Processes of this machine: run to their end, or started to outlive us.
+#![expect(clippy::disallowed_methods, reason = "the runner starts processes")]
 
 use super::{LOOK, check, failed, now, pause, tail};
 use crate::model::{Deadline, HostPath, HostRef, Invocation, Wait};

@@ -1,0 +1,226 @@
+//! What a host does for us: commands, processes, files, streams, and how that fails.
+
+use crate::model::{Digest, EndpointSpec, FailureKind, HostPath, HostRef, Invocation, Problem, Wait};
+use std::io::{Read, Write};
+use std::time::Duration;
+
+/// Effects of one host. Synchronous; every wait takes a [`Wait`]. Local and remote are the same code path.
+pub trait Runner: Send + Sync {
+    /// Returns the host whose effects these are.
+    fn host(&self) -> &HostRef;
+
+    /// Runs a command to its end. A status other than 0 is an [`Output`], not an error.
+    fn run(&self, invocation: &Invocation, wait: &Wait) -> Result<Output, RunError>;
+
+    /// Starts a process that outlives us, its output going to `log` (appended).
+    fn start(&self, invocation: &Invocation, log: &HostPath, wait: &Wait) -> Result<ProcessRef, RunError>;
+
+    /// Tells whether a process that [`Runner::start`] started still runs (same pid and start time).
+    fn is_running(&self, process: &ProcessRef, wait: &Wait) -> Result<bool, RunError>;
+
+    /// Ends a process that [`Runner::start`] started: SIGTERM, then SIGKILL at the deadline. Gone already is success.
+    fn stop(&self, process: &ProcessRef, wait: &Wait) -> Result<(), RunError>;
+
+    /// Reads a file; `None` if there is none.
+    fn read(&self, path: &HostPath, wait: &Wait) -> Result<Option<FileSnapshot>, RunError>;
+
+    /// Replaces a file atomically (sibling, fsync, rename; mode and owner kept), or removes it (`new` is `None`).
+    /// Refuses with [`RunError::Changed`] when the present digest is not `expected`.
+    fn replace(
+        &self,
+        path: &HostPath,
+        new: Option<&FileSnapshot>,
+        expected: Option<&Digest>,
+        wait: &Wait,
+    ) -> Result<(), RunError>;
+
+    /// Finds a process that [`Runner::start`] started with this log and of which nobody noted the pid, because we were
+    /// killed before: the one whose standard output is this log. `None` if none runs.
+    fn find_started(&self, log: &HostPath, wait: &Wait) -> Result<Option<ProcessRef>, RunError> {
+        let (_, _) = (log, wait);
+        Err(RunError::Unsupported {
+            what: "find a process by its log".to_owned(),
+            host: self.host().clone(),
+        })
+    }
+
+    /// Makes a folder for its owner only (0700), with those above it. One that is there is left as it is.
+    fn make_folder(&self, path: &HostPath, wait: &Wait) -> Result<(), RunError> {
+        let _ = wait;
+        Err(RunError::Unsupported {
+            what: format!("make the folder `{path}`"),
+            host: self.host().clone(),
+        })
+    }
+
+    /// Returns the names in a folder, sorted; none if there is no such folder.
+    fn list(&self, path: &HostPath, wait: &Wait) -> Result<Vec<String>, RunError> {
+        let _ = wait;
+        Err(RunError::Unsupported {
+            what: format!("list the folder `{path}`"),
+            host: self.host().clone(),
+        })
+    }
+
+    /// Tells whether a path exists, without opening it.
+    fn exists(&self, path: &HostPath, wait: &Wait) -> Result<bool, RunError>;
+
+    /// Opens a stream, for QMP and the like. Reads give up with `TimedOut` at the deadline.
+    fn open(&self, endpoint: &EndpointSpec, wait: &Wait) -> Result<Box<dyn ReadWrite>, RunError>;
+}
+
+/// A blocking stream.
+pub trait ReadWrite: Read + Write + Send {}
+impl<T: Read + Write + Send> ReadWrite for T {}
+
+/// A file with what must survive its replacement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSnapshot {
+    /// Content.
+    pub bytes: Vec<u8>,
+    /// Unix mode bits; `None` where there are none, or for a new file with the default.
+    pub mode: Option<u32>,
+    /// Unix user and group; `None` where there are none, or for a new file.
+    pub owner: Option<(u32, u32)>,
+}
+
+impl FileSnapshot {
+    /// Returns the digest of the content.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
+    }
+}
+
+/// A process that outlives us, told apart from a later one with the same pid by its start time.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ProcessRef {
+    /// Process identifier.
+    pub pid: u32,
+    /// Start time in the host's own unit (Linux: clock ticks since boot).
+    pub start_time: u64,
+}
+
+/// What a command said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// How it ended.
+    pub status: Status,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// By itself, with this code.
+    Exited(i32),
+    /// By a signal.
+    Signalled(i32),
+}
+
+impl Output {
+    /// Tells whether the command exited with 0.
+    pub fn success(&self) -> bool {
+        self.status == Status::Exited(0)
+    }
+}
+
+/// Why an effect on a host failed. Each names the host's own words where it has some.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The program is not on the host.
+    #[error("`{program}` was not found on {host}")]
+    ProgramNotFound {
+        /// Which.
+        program: String,
+        /// Where.
+        host: HostRef,
+    },
+    /// A command ended with another status than 0 and was needed.
+    #[error("`{invocation}` on {host} ended with {status:?}{tail}")]
+    Failed {
+        /// The command, secrets masked.
+        invocation: String,
+        /// Where.
+        host: HostRef,
+        /// How it ended.
+        status: Status,
+        /// The last ten lines of standard error, each on a line of its own, or nothing.
+        tail: String,
+    },
+    /// The deadline passed.
+    #[error("gave up waiting for {what}")]
+    DeadlinePassed {
+        /// What was waited for.
+        what: String,
+    },
+    /// Cancelled by the user.
+    #[error("interrupted while waiting for {what}")]
+    Cancelled {
+        /// What was waited for.
+        what: String,
+    },
+    /// The file is not the one that the plan was made on.
+    #[error("`{path}` changed since the plan was made")]
+    Changed {
+        /// Which.
+        path: HostPath,
+    },
+    /// The operating system refused.
+    #[error("cannot {what}")]
+    Io {
+        /// What was tried: "read `/x.vmx`".
+        what: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// This runner cannot do it.
+    #[error("{host} cannot {what}")]
+    Unsupported {
+        /// What.
+        what: String,
+        /// Where.
+        host: HostRef,
+    },
+}
+
+impl RunError {
+    /// Returns the kind of failure that it is for a user.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::ProgramNotFound { .. } => FailureKind::NotFound,
+            Self::DeadlinePassed { .. } => FailureKind::Deadline,
+            Self::Cancelled { .. } => FailureKind::Interrupted,
+            Self::Changed { .. } | Self::Unsupported { .. } => FailureKind::Precondition,
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+                FailureKind::Precondition
+            }
+            Self::Failed { .. } | Self::Io { .. } => FailureKind::Host,
+        }
+    }
+}
+
+impl From<RunError> for Problem {
+    /// Keeps the whole text: a problem has no causes of its own, so the system's reason is written behind.
+    fn from(error: RunError) -> Self {
+        let text = match &error {
+            RunError::Io { source, .. } => format!("{error}: {source}"),
+            _ => error.to_string(),
+        };
+        let problem = Self::new(error.kind(), text);
+        match &error {
+            RunError::ProgramNotFound { program, .. } => {
+                problem.hint(format!("Install `{program}`, or put it on the PATH."))
+            }
+            RunError::Changed { .. } => {
+                problem.hint("Plan again: `vmserial plan` shows the file as it is now.")
+            }
+            _ => problem,
+        }
+    }
+}
