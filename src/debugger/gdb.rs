@@ -97,7 +97,12 @@ pub fn invocation(
         arguments.push(script.display().to_string());
     }
     arguments.extend(extra_arguments.iter().cloned());
-    Invocation::changes(debugger.program.as_deref().unwrap_or("gdb"), arguments)
+    Invocation::changes(program(debugger), arguments)
+}
+
+/// Returns gdb's name or path.
+pub fn program(debugger: &DebuggerSpec) -> &str {
+    debugger.program.as_deref().unwrap_or("gdb")
 }
 
 #[cfg(test)]

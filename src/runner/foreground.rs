@@ -4,6 +4,7 @@
 use crate::model::{HostRef, Invocation};
 use crate::runner::{RunError, Status, sys};
 use std::io;
+use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use tokio::sync::mpsc;
 
@@ -23,6 +24,18 @@ pub struct Foreground {
     kill: mpsc::UnboundedSender<()>,
 }
 
+/// Finds a program that is to be started in the foreground.
+///
+/// # Errors
+///
+/// [`RunError::ProgramNotFound`].
+pub fn find(program: &str) -> Result<PathBuf, RunError> {
+    which::which(program).map_err(|_| RunError::ProgramNotFound {
+        program: program.to_owned(),
+        host: HostRef::Local,
+    })
+}
+
 impl Foreground {
     /// Starts the child in our process group, with our standard output and error, and calls `ended` once on another
     /// thread when it has ended.
@@ -35,10 +48,7 @@ impl Foreground {
         input: Input,
         ended: impl FnOnce(io::Result<Status>) + Send + 'static,
     ) -> Result<Self, RunError> {
-        let program = which::which(&invocation.program).map_err(|_| RunError::ProgramNotFound {
-            program: invocation.program.clone(),
-            host: HostRef::Local,
-        })?;
+        let program = find(&invocation.program)?;
         tracing::debug!(%invocation, "starting in the foreground");
         let io_error = |source| RunError::Io {
             what: format!("start `{}`", invocation.program),

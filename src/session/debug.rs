@@ -3,7 +3,7 @@
 use crate::bridge::{BridgeHandle, Event, KernelState};
 use crate::debugger::gdb::{self, GdbAddress, GdbMode};
 use crate::model::{BreakIn, DebuggerSpec, FailureKind, Problem, TargetName};
-use crate::runner::foreground::{Foreground, Input as Keys};
+use crate::runner::foreground::{self, Foreground, Input as Keys};
 use crate::runner::sys::TerminalState;
 use crate::runner::{RunError, Status};
 use crate::session::Front;
@@ -54,6 +54,27 @@ pub struct SessionPorts {
     pub debug: DebugPort,
     /// Where gdb finds the kernel.
     pub address: GdbAddress,
+}
+
+/// Checks that the debugger is there, before anything is changed for its sake.
+///
+/// # Errors
+///
+/// Not found: it is not.
+pub fn check_debugger(debugger: &DebuggerSpec) -> Result<(), Problem> {
+    foreground::find(gdb::program(debugger))
+        .map(drop)
+        .map_err(not_started)
+}
+
+fn not_started(error: RunError) -> Problem {
+    match error {
+        RunError::ProgramNotFound { program, .. } => {
+            Problem::new(FailureKind::NotFound, format!("the debugger `{program}` is not installed"))
+                .hint("Install it (Debian, Ubuntu: `apt-get install gdb`), or name another one in `debugger: {program: …}`.")
+        }
+        error => Problem::new(FailureKind::Host, chain(&error)),
+    }
 }
 
 /// Runs the session to its end. The kernel is free afterwards, unless the end says otherwise.
@@ -342,13 +363,7 @@ impl Run<'_> {
         let child = Foreground::start(&command, keys, move |status| {
             sender.send(SessionEvent::DebuggerEnded(status))
         });
-        self.child = Some(child.map_err(|error| match error {
-            RunError::ProgramNotFound { program, .. } => {
-                Problem::new(FailureKind::NotFound, format!("the debugger `{program}` is not installed"))
-                    .hint("Install it (Debian, Ubuntu: `apt-get install gdb`), or name another one in `debugger: {program: …}`.")
-            }
-            error => Problem::new(FailureKind::Host, chain(&error)),
-        })?);
+        self.child = Some(child.map_err(not_started)?);
         Ok(())
     }
 

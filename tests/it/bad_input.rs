@@ -1,6 +1,6 @@
 //! Bad input: each gets its documented exit code and a message that says what to do.
 
-use crate::kit::Sandbox;
+use crate::kit::{Sandbox, finish};
 use libtest_mimic::Trial;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -31,6 +31,15 @@ pub fn trials() -> Vec<Trial> {
             "a_prefix_that_contradicts_the_policy",
             a_prefix_that_contradicts_the_policy,
         ),
+        trial(
+            "a_vm_behind_qmp_that_is_not_running",
+            a_vm_behind_qmp_that_is_not_running,
+        ),
+        trial("a_missing_vmx", a_missing_vmx),
+        trial("a_missing_profile", a_missing_profile),
+        trial("a_missing_kernel_image", a_missing_kernel_image),
+        trial("qemu_is_not_installed", qemu_is_not_installed),
+        trial("gdb_is_not_installed", gdb_is_not_installed),
     ]
 }
 
@@ -179,5 +188,125 @@ fn a_prefix_that_contradicts_the_policy() {
     --- standard error
     error: `--as console` contradicts the clients' prefixes, which ask for `gdb`
     hint: Leave out `--as`, write `--as gdb`, or change the prefix.
+    ");
+}
+
+fn a_vm_behind_qmp_that_is_not_running() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.run([
+        "setup",
+        "qemu",
+        "--qmp",
+        "qmp",
+        "--endpoint=listen:unix:/vm",
+        "--yes",
+        "--no-bridge",
+    ]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 5
+    --- standard output
+    --- standard error
+    error: the VM `qmp:[SANDBOX]/qmp` does not run: nobody answers at its QMP socket `[SANDBOX]/qmp`
+    hint: Start it, or name the socket of its `-qmp unix:PATH,server=on,wait=off`.
+    ");
+}
+
+fn a_missing_vmx() {
+    let sandbox = Sandbox::new();
+    let vmx = sandbox.path("dev.vmx");
+    let vmx = vmx.to_str().unwrap();
+    let ended = sandbox.run([
+        "setup",
+        "vmware",
+        "--vm",
+        vmx,
+        "--endpoint=listen:unix:/vm",
+        "--yes",
+        "--no-bridge",
+    ]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 4
+    --- standard output
+    --- standard error
+    error: there is no file `[SANDBOX]/dev.vmx`
+    hint: Name the VM by the path of its .vmx file; VMware shows it in the VM's settings, and `vmrun list` for VMs that run.
+    ");
+}
+
+fn a_missing_profile() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.run(["debug", "dev"]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 4
+    --- standard output
+    --- standard error
+    error: there is no profile at `[SANDBOX]/vmserial.yaml` or `[SANDBOX]/.config/vmserial/vmserial.yaml`
+    hint: Name one with `-p FILE` or $VMSERIAL_PROFILE, or make one with `vmserial profile new`.
+    ");
+    let ended = sandbox.run(["-p", "lab.yaml", "console", "dev"]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 4
+    --- standard output
+    --- standard error
+    error: there is no profile `lab.yaml`
+    hint: Make one with `vmserial profile new lab.yaml`.
+    ");
+}
+
+/// A profile with a VM that vmserial starts, and a folder of programs in which there is only what is named.
+fn described_vm(sandbox: &Sandbox, programs: &[&str]) -> std::process::Command {
+    let text = "version: 1\ntargets:\n  dev:\n    host: qemu\n    vm: {name: dev, start: true, kernel: bzImage}\n    ports: [{port: 1, as: console}, {port: 2, as: gdb}]\n    debugger: {kind: gdb}\n";
+    std::fs::write(sandbox.path("vmserial.yaml"), text).unwrap();
+    let folder = sandbox.path("bin");
+    std::fs::create_dir(&folder).unwrap();
+    for program in programs {
+        // Only looked for: each of these commands is refused before it starts anything.
+        std::fs::write(folder.join(program), "#!/bin/false\n").unwrap();
+        std::fs::set_permissions(folder.join(program), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = sandbox.vmserial(["debug", "dev", "--batch", "--yes"]);
+    command.env("PATH", folder);
+    command
+}
+
+fn refused(sandbox: &Sandbox, programs: &[&str]) -> String {
+    let ended = finish(&mut described_vm(sandbox, programs), b"");
+    assert!(!sandbox.path("state/journal").exists(), "nothing was begun");
+    ended.shown(sandbox)
+}
+
+fn a_missing_kernel_image() {
+    let sandbox = Sandbox::new();
+    insta::assert_snapshot!(refused(&sandbox, &["gdb", "qemu-system-x86_64"]), @r"
+    exit code: 4
+    --- standard output
+    --- standard error
+    error: `[SANDBOX]/bzImage`, which the VM `dev` starts from, is not there
+    hint: Correct its path in the profile (`kernel:`, `initrd:`, `disks:` under `vm:`), or put it there.
+    ");
+}
+
+fn qemu_is_not_installed() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.path("bzImage"), "").unwrap();
+    insta::assert_snapshot!(refused(&sandbox, &["gdb"]), @r"
+    exit code: 4
+    --- standard output
+    --- standard error
+    error: `qemu-system-x86_64` is not installed
+    hint: Install QEMU (Debian, Ubuntu: `apt-get install qemu-system-x86`; Fedora: `dnf install qemu-system-x86`).
+    hint: Or name the program: `vm: {program: /path/to/qemu-system-x86_64}`.
+    ");
+}
+
+fn gdb_is_not_installed() {
+    let sandbox = Sandbox::new();
+    std::fs::write(sandbox.path("bzImage"), "").unwrap();
+    insta::assert_snapshot!(refused(&sandbox, &["qemu-system-x86_64"]), @r"
+    exit code: 4
+    --- standard output
+    --- standard error
+    error: the debugger `gdb` is not installed
+    hint: Install it (Debian, Ubuntu: `apt-get install gdb`), or name another one in `debugger: {program: …}`.
     ");
 }

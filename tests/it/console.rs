@@ -58,6 +58,7 @@ pub fn trials() -> Vec<Trial> {
             a_signal_gives_the_terminal_back,
         ),
         trial("wrong_arguments_are_exit_2", wrong_arguments_are_exit_2),
+        trial("a_debuggers_port_is_no_console", a_debuggers_port_is_no_console),
     ]
 }
 
@@ -320,6 +321,19 @@ fn signals_end_it() {
             0
         );
     }
+}
+
+fn a_debuggers_port_is_no_console() {
+    let sandbox = Sandbox::new();
+    let (_bridge, _vm) = bridge(&sandbox, &["--as=gdb"]);
+    let ended = sandbox.run(["console", "connect:unix:vm"]);
+    insta::assert_snapshot!(ended.shown(&sandbox), @r"
+    exit code: 5
+    --- standard output
+    --- standard error
+    error: a port with the policy `gdb` has no console
+    hint: The VM's console is on another port: `vmserial console TARGET` finds it.
+    ");
 }
 
 /// A console on a terminal of its own.

@@ -169,10 +169,17 @@ impl Connection {
                 return;
             };
             channel = *refused.channel;
+            let hint = match self.bridge.status().await {
+                Ok(status) if status.policy.is_debug() => {
+                    "The VM's console is on another port: `vmserial console TARGET` finds it."
+                }
+                Ok(_) => "`take_over` (`vmserial console --take-over`) detaches whoever is attached.",
+                Err(Gone) => return,
+            };
             let error = ControlError {
                 kind: FailureKind::Precondition,
                 message: refused.reason,
-                hints: vec!["`take_over` detaches whoever is attached.".into()],
+                hints: vec![hint.into()],
             };
             if channel.write_all(&reply_line(id, Err(error))).await.is_err() {
                 return;

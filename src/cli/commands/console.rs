@@ -84,17 +84,19 @@ pub fn run(args: &ConsoleArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
         spec.log.clone_from(&place.log);
         Ok(spec)
     })?;
-    if port.is_ours() {
-        ui.status(&format!("Opened {}.", place.shown));
+    let greeting = if port.is_ours() {
+        format!("Opened {}.", place.shown)
     } else {
-        ui.status(&format!(
-            "Joined {}, which is owned by pid {} (`{}`).",
-            place.shown, port.owner.pid, port.owner.command
-        ));
-    }
+        let (pid, command) = (port.owner.pid, &port.owner.command);
+        format!(
+            "Joined {}, which is owned by pid {pid} (`{command}`).",
+            place.shown
+        )
+    };
     let terminal = std::io::stdin().is_terminal();
     let spec = ConsoleSpec {
         socket: port.owner.socket.clone(),
+        greeting,
         mode: if args.ro { Mode::Ro } else { Mode::Rw },
         since: match (args.since, args.replay) {
             (Some(offset), _) => Since::Offset(offset),

@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::session::apply::{ApplyOptions, Consent, plan_and_apply};
 use crate::session::bridges;
-use crate::session::debug::{DebugOptions, DebugPort, SessionPorts, run as run_session};
+use crate::session::debug::{DebugOptions, DebugPort, SessionPorts, check_debugger, run as run_session};
 use crate::session::events::SessionEvents;
 use crate::session::interrupt::Interrupt;
 use crate::session::join::any_owner;
@@ -92,6 +92,9 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         },
     );
     let debugger = debugger(&target)?;
+    if !args.plan {
+        check_debugger(&debugger)?;
+    }
     let hosts = RealHosts::new(&context.state);
     let interrupt = Interrupt::catch()?;
     let events = SessionEvents::catch_signals()?;

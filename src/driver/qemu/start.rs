@@ -58,7 +58,7 @@ fn can_start(wanted: &TargetSpec, observed: &Observed) -> Result<(), Problem> {
         return Err(if path.contains("vmserial/guest") {
             problem.hint("Build the test guest with `cargo xtask guest`.")
         } else {
-            problem
+            problem.hint("Correct its path in the profile (`kernel:`, `initrd:`, `disks:` under `vm:`), or put it there.")
         });
     }
     if let Some(path) = observed.facts.get(fact::OCCUPIED) {

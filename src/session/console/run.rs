@@ -47,6 +47,8 @@ pub enum InputKind {
 pub struct ConsoleSpec {
     /// The owner's control socket.
     pub socket: PathBuf,
+    /// What is told first, once the console is attached.
+    pub greeting: String,
     /// Read and write, or read.
     pub mode: Mode,
     /// Where it begins.
@@ -159,6 +161,7 @@ struct Console<'a> {
 
 impl Console<'_> {
     fn greet(&mut self, news: News) {
+        (self.notify)(&self.spec.greeting);
         self.give_up = self.spec.wait.map(|wait| Instant::now() + wait);
         if self.spec.input == InputKind::Terminal
             && let Some(_byte) = self.spec.escape.byte()
