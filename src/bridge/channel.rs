@@ -76,6 +76,14 @@ impl Channel {
         &self.facts
     }
 
+    /// Returns the operating system's stream, if it is one.
+    pub(crate) fn native_stream(&self) -> Option<&NativeStream> {
+        match &self.stream {
+            Stream::Native(stream) => Some(stream),
+            Stream::Boxed(_) => None,
+        }
+    }
+
     /// Tells, after the end of input, whether the peer has closed its other direction too. TCP does not tell that by
     /// itself; for peers on this machine the system's socket table does. `false` is "not known to be gone".
     pub fn peer_is_gone(&self) -> bool {

@@ -67,6 +67,14 @@ const CONTENDERS: [Contender; 3] = [
     Contender::Socat(65_536),
 ];
 
+/// Each round's work is cut into so many slices, so that a disturbance of a second meets all contenders.
+const SLICES: usize = 4;
+
+/// The contenders' turns of one round: each slice begins with another one.
+fn slices() -> impl Iterator<Item = usize> {
+    (0..SLICES).flat_map(|slice| (0..CONTENDERS.len()).map(move |turn| (slice + turn) % CONTENDERS.len()))
+}
+
 impl Contender {
     fn name(self) -> String {
         match self {
@@ -106,35 +114,46 @@ fn bridge(args: &BridgeArgs) -> Result<ExitCode> {
 
     let mut ratios: [Vec<f64>; 4] = Default::default();
     for round in 1..=args.rounds {
-        let mut trips = Vec::new();
-        for contender in CONTENDERS {
-            let (p50, p99) = round_trips(program, contender, args.trips)?;
+        let mut trips: [Vec<Duration>; CONTENDERS.len()] = Default::default();
+        for index in slices() {
+            trips[index].extend(round_trips(program, CONTENDERS[index], args.trips / SLICES)?);
+        }
+        let trips = trips.map(|mut times| {
+            times.sort_unstable();
+            [times[times.len() / 2], times[times.len() * 99 / 100]]
+        });
+        for (contender, [p50, p99]) in CONTENDERS.iter().zip(trips) {
             say(&format!(
                 "round {round}: {:<13} round trip p50 {:>7.2} us, p99 {:>7.2} us (CPU 0)",
                 contender.name(),
                 micros(p50),
                 micros(p99)
             ));
-            trips.push((p50.as_secs_f64(), p99.as_secs_f64()));
         }
         // Round trips are judged against socat as it comes.
-        ratios[0].push(trips[0].0 / trips[1].0);
-        ratios[1].push(trips[0].1 / trips[1].1);
-        for (index, direction) in [Direction::FromVm, Direction::ToVm].into_iter().enumerate() {
-            let mut speeds = Vec::new();
-            for contender in CONTENDERS {
-                let speed = throughput(program, contender, direction, args.mebibytes)?;
+        for (which, ratios) in ratios.iter_mut().take(2).enumerate() {
+            ratios.push(trips[0][which].as_secs_f64() / trips[1][which].as_secs_f64());
+        }
+        for (number, direction) in [Direction::FromVm, Direction::ToVm].into_iter().enumerate() {
+            let mut took = [Duration::ZERO; CONTENDERS.len()];
+            for index in slices() {
+                took[index] += transfer(program, CONTENDERS[index], direction, args.mebibytes / SLICES)?;
+            }
+            let mebibytes = (args.mebibytes / SLICES * SLICES) as f64;
+            let speeds = took.map(|took| mebibytes / took.as_secs_f64());
+            for (contender, speed) in CONTENDERS.iter().zip(speeds) {
                 say(&format!(
                     "round {round}: {:<13} {} {speed:>7.0} MiB/s",
                     contender.name(),
                     direction.name()
                 ));
-                speeds.push(speed);
             }
-            ratios[2 + index].push(speeds[0] / speeds[1].max(speeds[2]));
+            ratios[2 + number].push(speeds[0] / speeds[1].max(speeds[2]));
         }
     }
-    let (p50, p99) = two_cpu_round_trips(program, args.trips)?;
+    let mut times = two_cpu_round_trips(program, args.trips)?;
+    times.sort_unstable();
+    let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
     say(&format!(
         "not judged: vmserial on CPU 1, ends on CPU 0: p50 {:.2} us, p99 {:.2} us",
         micros(p50),
@@ -306,7 +325,7 @@ fn all_cpus() -> String {
     )
 }
 
-fn round_trips(program: &str, contender: Contender, count: usize) -> Result<(Duration, Duration)> {
+fn round_trips(program: &str, contender: Contender, count: usize) -> Result<Vec<Duration>> {
     let cpus = all_cpus();
     let mut rig = start(program, contender, Some("0"))?;
     pin_ourselves("0")?;
@@ -315,7 +334,7 @@ fn round_trips(program: &str, contender: Contender, count: usize) -> Result<(Dur
     result
 }
 
-fn two_cpu_round_trips(program: &str, count: usize) -> Result<(Duration, Duration)> {
+fn two_cpu_round_trips(program: &str, count: usize) -> Result<Vec<Duration>> {
     let cpus = all_cpus();
     if cpus == "0-0" {
         bail!("two CPUs are needed");
@@ -328,7 +347,7 @@ fn two_cpu_round_trips(program: &str, count: usize) -> Result<(Duration, Duratio
 }
 
 /// 64 bytes from the client to the VM and back, one at a time.
-fn ping(rig: &mut Rig, count: usize) -> Result<(Duration, Duration)> {
+fn ping(rig: &mut Rig, count: usize) -> Result<Vec<Duration>> {
     let mut buffer = [7; 64];
     let mut times = Vec::with_capacity(count);
     for trip in 0..count + count / 10 {
@@ -342,8 +361,7 @@ fn ping(rig: &mut Rig, count: usize) -> Result<(Duration, Duration)> {
             times.push(began.elapsed());
         }
     }
-    times.sort_unstable();
-    Ok((times[count / 2], times[count * 99 / 100]))
+    Ok(times)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -361,8 +379,8 @@ impl Direction {
     }
 }
 
-/// Sends so many MiB through and returns MiB per second.
-fn throughput(program: &str, contender: Contender, direction: Direction, mebibytes: usize) -> Result<f64> {
+/// Sends so many MiB through.
+fn transfer(program: &str, contender: Contender, direction: Direction, mebibytes: usize) -> Result<Duration> {
     let rig = start(program, contender, None)?;
     let (vm, client) = (rig.vm.try_clone()?, rig.client.try_clone()?);
     let began = Instant::now();
@@ -370,7 +388,7 @@ fn throughput(program: &str, contender: Contender, direction: Direction, mebibyt
         Direction::FromVm => send_through(vm, client, mebibytes << 20)?,
         Direction::ToVm => send_through(client, vm, mebibytes << 20)?,
     }
-    Ok(mebibytes as f64 / began.elapsed().as_secs_f64())
+    Ok(began.elapsed())
 }
 
 fn send_through(mut from: impl Write + Send + 'static, mut to: impl Read, count: usize) -> Result<()> {

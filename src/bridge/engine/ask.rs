@@ -8,6 +8,9 @@ use crate::bridge::mediator::Input;
 use std::path::PathBuf;
 use std::task::{Context, Poll};
 
+/// What a handle may type ahead of a target that reads nothing; clients are just not read meanwhile.
+const TYPED_AHEAD: usize = 1 << 20;
+
 impl Engine {
     /// Does what was asked since the last round. An answer that nobody waits for any more is dropped.
     pub(super) fn poll_commands(&mut self, context: &mut Context<'_>) -> bool {
@@ -47,6 +50,8 @@ impl Engine {
                         "a port with the policy `{}` has no console",
                         self.options.policy
                     ))
+                } else if self.to_target.len() + bytes.len() > TYPED_AHEAD {
+                    Err("the target does not take what was typed before".into())
                 } else if self.type_to_target(&bytes) {
                     Ok(())
                 } else {

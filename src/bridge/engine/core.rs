@@ -3,6 +3,7 @@
 use super::break_in::BreakInState;
 use super::client::Client;
 use super::ending::Life;
+use super::outbound::Outbound;
 use super::outcome::Outcome;
 use super::slot::Slot;
 use super::target::TargetSide;
@@ -14,7 +15,6 @@ use crate::bridge::handle::{BridgeHandle, Command};
 use crate::bridge::history::History;
 use crate::bridge::mediator::{Mediator, Output};
 use crate::bridge::open::{Side, check_served};
-use crate::bridge::pump::Rest;
 use crate::bridge::spec::BridgeSpec;
 use crate::model::{EndpointSpec, FailureKind, Policy, Problem, Role};
 use std::cell::RefCell;
@@ -83,7 +83,7 @@ pub struct Engine {
     pub(super) next_client: Option<(usize, Channel, bool)>,
     pub(super) last_connection: u64,
     pub(super) flow: Flow,
-    pub(super) to_target: Rest,
+    pub(super) to_target: Outbound,
     pub(super) log: Option<Capture>,
     pub(super) counters: Counters,
     pub(super) life: Life,
@@ -149,7 +149,7 @@ impl Engine {
             next_client: None,
             last_connection: 0,
             flow,
-            to_target: Rest::default(),
+            to_target: Outbound::default(),
             log,
             counters: Counters::default(),
             life: Life::Running,

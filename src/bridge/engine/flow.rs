@@ -194,6 +194,10 @@ impl Engine {
         if !self.may_read_client(index) {
             return false;
         }
+        if let Some(progress) = self.take_bulk(context, index) {
+            return progress;
+        }
+        let room = scratch.len();
         let client = &mut self.clients[index];
         match client.channel.poll_read_some(context, scratch) {
             Poll::Pending => false,
@@ -207,9 +211,36 @@ impl Engine {
             }
             Poll::Ready(Ok(count)) => {
                 client.received += count as u64;
+                self.to_target.saw_chunk(count, room);
                 self.moved();
                 self.take_from_client(context, index, &scratch[..count]);
                 true
+            }
+        }
+    }
+
+    /// Moves a big chunk of a client to the target without copying. `None` if it is to be read.
+    fn take_bulk(&mut self, context: &mut Context<'_>, index: usize) -> Option<bool> {
+        let client = &mut self.clients[index];
+        if !client.writes || matches!(self.flow, Flow::Mediated(_)) {
+            return None;
+        }
+        let target = self.target.channel()?;
+        match self.to_target.poll_take(&mut client.channel, target, context)? {
+            Poll::Pending => Some(false),
+            Poll::Ready(Ok(0)) => {
+                self.client_input_ended(index);
+                Some(true)
+            }
+            Poll::Ready(Err(error)) => {
+                self.detach_at(index, away_reason(&error));
+                Some(true)
+            }
+            Poll::Ready(Ok(count)) => {
+                client.received += count as u64;
+                self.moved();
+                self.flush_target(context);
+                Some(true)
             }
         }
     }

@@ -12,6 +12,7 @@
 //! | `client` | one attached client |
 //! | `attach` | who comes, who is refused, who leaves |
 //! | `flow` | bytes, by policy |
+//! | `outbound` | what is on its way to the target |
 //! | `mediate` | a debug protocol's inputs and outputs |
 //! | `break_in` | BREAK, 100 ms, `g` |
 //! | `ask` | what a handle asks |
@@ -26,6 +27,7 @@ mod core;
 mod ending;
 mod flow;
 mod mediate;
+mod outbound;
 mod outcome;
 mod slot;
 mod start;

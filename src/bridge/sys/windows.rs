@@ -94,6 +94,46 @@ pub fn open_pty(_link: Option<&Path>) -> Result<PtyServer, Problem> {
     Err(not_served("pty", "Use `listen:tcp:127.0.0.1:PORT`."))
 }
 
+/// Bulk without copying; Windows has nothing like it for these streams.
+#[derive(Debug)]
+pub struct Splice(Infallible);
+
+impl Splice {
+    /// Refuses.
+    pub fn new() -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Tells whether bytes can be moved so between these streams.
+    pub fn can_join(_from: &NativeStream, _to: &NativeStream) -> bool {
+        false
+    }
+
+    /// Returns how many bytes are on their way.
+    pub fn inside(&self) -> usize {
+        match self.0 {}
+    }
+
+    /// Takes bytes from a TCP stream.
+    pub fn poll_fill(&mut self, _from: &NativeStream, _context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match self.0 {}
+    }
+
+    /// Gives what is inside to a stream.
+    pub fn poll_empty(
+        &mut self,
+        _to: &NativeStream,
+        _context: &mut Context<'_>,
+    ) -> (usize, Poll<io::Result<()>>) {
+        match self.0 {}
+    }
+
+    /// Takes what is inside out again.
+    pub fn take_out(&mut self) -> io::Result<Vec<u8>> {
+        match self.0 {}
+    }
+}
+
 /// Listens on a TCP port; port 0 takes a free one.
 ///
 /// # Errors

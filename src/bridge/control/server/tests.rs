@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use super::*;
 use crate::bridge::control::client::ControlClient;
-use crate::bridge::handle::{AttachRefused, Command, HistorySlice, OutputChunk};
-use crate::model::Deadline;
+use crate::bridge::event::TargetState;
+use crate::bridge::handle::{AttachRefused, Command, HistorySlice, OutputChunk, Status};
+use crate::model::{Deadline, Policy};
 use std::time::Instant as Clock;
 
 /// Answers as an engine does that knows two things: a history, and one place for a console.
@@ -53,8 +54,27 @@ async fn engine(bridge: BridgeHandle, mut commands: tokio::sync::mpsc::Unbounded
                 reply.send(()).unwrap();
                 return;
             }
+            Command::Status(reply) => reply.send(status()).unwrap(),
             other => panic!("not asked in this test: {other:?}"),
         }
+    }
+}
+
+fn status() -> Status {
+    Status {
+        policy: Policy::Console,
+        target: TargetState::Up,
+        target_reason: "connected".into(),
+        target_endpoint: "connect:unix:/x".into(),
+        listening: Vec::new(),
+        clients: Vec::new(),
+        kernel: None,
+        from_target: 0,
+        to_target: 0,
+        dropped_from_target: 0,
+        dropped_to_target: 0,
+        connections: 1,
+        log: None,
     }
 }
 
@@ -153,6 +173,7 @@ async fn attach_turns_the_connection_into_bytes_and_loses_none() {
             "{}",
             refused.message
         );
+        assert!(refused.hints[0].contains("--take-over"), "{:?}", refused.hints);
     })
     .await;
 }

@@ -5,6 +5,7 @@ mod owner;
 mod pty;
 mod signal;
 mod socket;
+mod splice;
 mod stream;
 
 pub use files::{create_private_file, read_stdin, write_stdout};
@@ -12,4 +13,5 @@ pub use owner::describe_tcp_owner;
 pub use pty::{PtyServer, open_pty};
 pub use signal::StopSignals;
 pub use socket::{LocalListener, check_target_path, dial_local, listen_local, listen_tcp};
+pub use splice::Splice;
 pub use stream::{NativeStream, tune_tcp};
