@@ -165,8 +165,8 @@ impl Engine {
         let mut client = self.clients.remove(index);
         match &mut self.flow {
             Flow::Raw { hold, limit } => {
-                let owed = client.rest.bytes();
-                let dropped = super::flow::keep_newest(hold, *limit, owed);
+                let owed = client.rest.take();
+                let dropped = super::flow::keep_newest(hold, *limit, &owed);
                 self.counters.dropped_from_target += dropped;
             }
             Flow::Console { .. } => {}

@@ -1,9 +1,9 @@
 //! One attached client.
 
+use super::outbound::Outbound;
 use crate::bridge::channel::Channel;
 use crate::bridge::handle::{ClientId, ClientStatus};
 use crate::bridge::history::History;
-use crate::bridge::pump::Rest;
 use std::io;
 use std::task::{Context, Poll};
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ pub(super) struct Client {
     /// Whether its bytes go to the target.
     pub writes: bool,
     /// Bytes of its own: what it did not take, replies, added lines.
-    pub rest: Rest,
+    pub rest: Outbound,
     /// Where it reads the history; `None` outside the console policy.
     pub cursor: Option<u64>,
     /// Its input ended; it may still read.
@@ -49,7 +49,7 @@ impl Client {
             peer: channel.facts().peer.clone(),
             channel,
             writes,
-            rest: Rest::default(),
+            rest: Outbound::default(),
             cursor,
             input_ended: false,
             look_again: None,

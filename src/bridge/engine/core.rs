@@ -27,8 +27,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
-/// One read of a stream; shared by all bridges of a thread.
-pub(super) const SCRATCH: usize = 64 << 10;
+/// One read of a stream; shared by all bridges of a thread. A Unix socket gives up to 208 KiB at once.
+pub(super) const SCRATCH: usize = 256 << 10;
 
 thread_local! {
     static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());

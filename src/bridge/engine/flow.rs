@@ -25,6 +25,10 @@ impl Engine {
         if !self.may_read_target() {
             return false;
         }
+        if let Some(progress) = self.take_bulk_of_target(context) {
+            return progress;
+        }
+        let room = scratch.len();
         let Some(channel) = self.target.channel() else {
             return false;
         };
@@ -53,9 +57,40 @@ impl Engine {
                 bytes: Arc::from(bytes),
             });
         }
+        if let Some(client) = self.clients.first_mut() {
+            client.rest.saw_chunk(count, room);
+        }
         self.moved();
         self.distribute(context, bytes);
         true
+    }
+
+    /// Moves a big chunk of the target to its only client without copying. `None` if it is to be read, because it is
+    /// no bulk or because somebody looks at the bytes.
+    fn take_bulk_of_target(&mut self, context: &mut Context<'_>) -> Option<bool> {
+        if !matches!(self.flow, Flow::Raw { .. })
+            || self.log.is_some()
+            || self.handle.output_sender().receiver_count() > 0
+        {
+            return None;
+        }
+        let channel = self.target.channel()?;
+        let client = self.clients.first_mut()?;
+        match client.rest.poll_take(channel, &mut client.channel, context)? {
+            Poll::Pending => return Some(false),
+            Poll::Ready(Ok(0)) => self.target_input_ended(),
+            Poll::Ready(Err(error)) => self.target_went(away_reason(&error)),
+            Poll::Ready(Ok(count)) => {
+                self.counters.from_target += count as u64;
+                let (count, result) = client.rest.poll_write(&mut client.channel, context);
+                client.sent += count as u64;
+                self.moved();
+                if let Poll::Ready(Err(error)) = result {
+                    self.detach_at(0, away_reason(&error));
+                }
+            }
+        }
+        Some(true)
     }
 
     fn may_read_target(&mut self) -> bool {

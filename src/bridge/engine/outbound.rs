@@ -1,4 +1,4 @@
-//! What is on its way to the target: pages in a pipe first, then bytes.
+//! What is on its way to the target or to a client: pages in a pipe first, then bytes.
 
 use crate::bridge::channel::Channel;
 use crate::bridge::pump::Rest;
@@ -9,13 +9,13 @@ use std::task::{Context, Poll};
 /// A chunk of this size or less ends bulk: copying is cheaper then.
 const SMALL: usize = 32 << 10;
 
-/// Bytes that the target did not take yet, in their order.
+/// Bytes that a stream did not take yet, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
     /// Made at the first bulk.
     pipe: Option<Splice>,
     rest: Rest,
-    /// The last chunk of a client was full: the next goes without copying.
+    /// The last chunk was full: the next goes without copying.
     bulk: bool,
     /// The system cannot move bytes so between these streams.
     never_bulk: bool,
@@ -34,11 +34,28 @@ impl Outbound {
         self.rest.len() + self.inside()
     }
 
+    /// Returns the bytes that are not in the pipe; there is none where lines are added.
+    pub fn bytes(&self) -> &[u8] {
+        self.rest.bytes()
+    }
+
+    /// Takes out what the stream will not get any more. Bytes in a pipe that cannot be read again are lost.
+    pub fn take(&mut self) -> Vec<u8> {
+        let mut bytes = self
+            .pipe
+            .as_mut()
+            .and_then(|pipe| pipe.take_out().ok())
+            .unwrap_or_default();
+        bytes.extend_from_slice(self.rest.bytes());
+        self.clear();
+        bytes
+    }
+
     pub fn push(&mut self, bytes: &[u8]) {
         self.rest.push(bytes);
     }
 
-    /// Forgets everything; returns how many bytes that were. A new target may be of another kind.
+    /// Forgets everything; returns how many bytes that were. The next stream may be of another kind.
     pub fn clear(&mut self) -> usize {
         let owed = self.len();
         self.pipe = None;
@@ -48,7 +65,7 @@ impl Outbound {
         owed
     }
 
-    /// Notes how big a chunk of a client was, out of how much room for it.
+    /// Notes how big a chunk was, out of how much room for it.
     pub fn saw_chunk(&mut self, count: usize, room: usize) {
         self.bulk = count == room && !self.never_bulk;
     }
@@ -109,7 +126,7 @@ impl Outbound {
         self.rest.forward(channel, context, bytes)
     }
 
-    /// Takes a big chunk of a client without copying. `None` if this is not the time or not possible: read it then.
+    /// Takes a big chunk of the other side without copying. `None` if this is not the time or not possible: read it then.
     pub fn poll_take(
         &mut self,
         from: &mut Channel,

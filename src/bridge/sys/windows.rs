@@ -114,7 +114,7 @@ impl Splice {
         match self.0 {}
     }
 
-    /// Takes bytes from a TCP stream.
+    /// Takes bytes from a stream.
     pub fn poll_fill(&mut self, _from: &NativeStream, _context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         match self.0 {}
     }
