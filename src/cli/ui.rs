@@ -1,6 +1,7 @@
 //! The only printer: data on standard output; status, warnings, prompts, failures on standard error.
 
 use crate::cli::error::Failure;
+use crate::plan::{Plan, show};
 use serde::Serialize;
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -99,6 +100,17 @@ impl Ui {
 }
 
 impl crate::session::Front for Ui {
+    fn planned(&mut self, plan: &Plan) -> io::Result<()> {
+        if self.json {
+            self.data_json(&show::json(plan))
+        } else if plan.is_empty() {
+            self.error_line("Nothing to change.");
+            Ok(())
+        } else {
+            self.data(show::text(plan).trim_end())
+        }
+    }
+
     fn show(&mut self, text: &str) {
         self.error_line(text.trim_end_matches('\n'));
     }

@@ -43,6 +43,8 @@ pub struct Observed {
     pub power: PowerState,
     /// Its ports.
     pub ports: Vec<ObservedPort>,
+    /// Its gdb stub in the vendor's own spelling, for people; `None` if there is none or it cannot be seen.
+    pub gdb_stub: Option<String>,
     /// Its files, if the driver edits files.
     pub files: Vec<ObservedFile>,
     /// Facts with no type of their own, by the driver's own names (`lock`, `pid`, `qmp`).

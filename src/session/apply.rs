@@ -110,11 +110,9 @@ pub fn plan_and_apply(
 ) -> Result<Applied, Problem> {
     if options.consent == Consent::ShowOnly {
         let (plan, seen, _) = first_plan(hosts, targets, options)?;
-        if plan.is_empty() {
-            front.status("Nothing to change.");
-        } else {
-            front.show(&show::text(&plan));
-        }
+        front
+            .planned(&plan)
+            .map_err(|error| Problem::new(FailureKind::Host, format!("cannot print the plan: {error}")))?;
         return Ok(Applied {
             plan,
             journal: None,

@@ -303,6 +303,7 @@ impl Driver for FakeDriver {
                 vm: target.vm.clone(),
                 power: if on { PowerState::Running } else { PowerState::Off },
                 ports: Vec::new(),
+                gdb_stub: None,
                 files: vec![ObservedFile { path, bytes }],
                 facts: BTreeMap::new(),
             })

@@ -1,11 +1,22 @@
 //! What a session asks of whoever is in front of it: a terminal, or a test.
 
+use crate::plan::{Plan, show};
 use std::io;
 
 /// Shows and asks. The command line's printer is one; sessions never print by themselves.
 pub trait Front {
     /// Shows a text that people read (a plan, a diff), as it is.
     fn show(&mut self, text: &str);
+
+    /// Shows a plan that is all that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// Standard output's.
+    fn planned(&mut self, plan: &Plan) -> io::Result<()> {
+        self.show(&show::text(plan));
+        Ok(())
+    }
 
     /// Shows one short sentence of progress.
     fn status(&mut self, line: &str);

@@ -3,6 +3,7 @@
 use crate::kit::{Ended, Sandbox};
 use libtest_mimic::Trial;
 use std::fs;
+use std::path::Path;
 
 const RIGHT: &str = "version: 1\ntargets:\n  dev: {host: qemu, vm: dev, ports: [{port: 1, as: console}]}\n";
 
@@ -32,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
             "what_is_shown_reads_the_same_again",
             what_is_shown_reads_the_same_again,
         ),
+        trial("shipped_examples_are_planned", shipped_examples_are_planned),
         trial(
             "a_target_that_is_not_there_is_told",
             a_target_that_is_not_there_is_told,
@@ -188,4 +190,48 @@ fn a_profile_may_be_an_argument() {
         assert_eq!(ended.code, Some(code), "{arguments:?}: {}", ended.stderr);
         assert!(ended.stderr.contains(part), "{arguments:?}: {}", ended.stderr);
     }
+}
+
+/// A driver that is not there yet refuses by name; the others plan the example as it is shipped.
+fn shipped_examples_are_planned() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("profiles");
+    let mut planned = Vec::new();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let sandbox = Sandbox::new();
+        let copy = sandbox.path("example.yaml");
+        fs::copy(&path, &copy).unwrap();
+        let lab = (1..=9).map(|number| format!("vm/lab-0{number}.vmx"));
+        let others = ["vm/zpp.vmx", "vm/ubuntu/ubuntu.vmx", "dev.vmx"].map(String::from);
+        for vmx in lab.chain(others) {
+            let file = sandbox.path(&vmx);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "displayName = \"example\"\n").unwrap();
+        }
+        let ended = sandbox.run(["plan", "-p", copy.to_str().unwrap(), "--json"]);
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        match ended.code {
+            Some(0) => {
+                let plan: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+                assert!(plan.is_object(), "{name}: {ended:?}");
+                planned.push(name);
+            }
+            Some(5) => assert!(ended.stderr.contains("` is not served yet"), "{name}: {ended:?}"),
+            _ => panic!("{name}: {ended:?}"),
+        }
+    }
+    planned.sort();
+    assert_eq!(
+        planned,
+        [
+            "demo-qemu",
+            "starter",
+            "starter-vm",
+            "vmware-gdbstub",
+            "vmware-linux-kgdb"
+        ]
+    );
 }

@@ -114,9 +114,9 @@ fn a_vm_is_started_and_kept() {
     let planned = with(&["--plan"]);
     ok(&planned);
     assert!(
-        planned.stderr.contains("-serial none -chardev"),
+        planned.stdout.contains("-serial none -chardev"),
         "{}",
-        planned.stderr
+        planned.stdout
     );
     assert!(!sandbox.path("state/run").exists(), "a plan starts nothing");
     ok(&with(&["--yes"]));

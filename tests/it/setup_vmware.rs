@@ -141,7 +141,6 @@ fn a_plan_names_the_missing_lines() {
     insta::assert_snapshot!(lab.shown(&ended), @r#"
     exit code: 0
     --- standard output
-    --- standard error
     dev: vmware VM `[SANDBOX]/dev.vmx` on this machine, off
       port 2 (COM2, ttyS1), console: VM listens on unix:/tmp/com_ubuntu1510, vmserial connects
       settings:
@@ -155,6 +154,7 @@ fn a_plan_names_the_missing_lines() {
             +serial1.pipe.endPoint = "server"
             +serial1.tryNoRxLoss = "TRUE"
             effect: at the guest's next boot; undo: puts our keys back, nothing else
+    --- standard error
     "#);
     assert_eq!(lab.vmx(), KGDB);
     assert!(!lab.sandbox.path("state/journal").exists());
@@ -222,7 +222,6 @@ fn the_users_gdb_stub_is_recognised() {
     insta::assert_snapshot!(lab.shown(&loopback), @r#"
     exit code: 0
     --- standard output
-    --- standard error
     dev: vmware VM `[SANDBOX]/dev.vmx` on this machine, off
       settings:
         1. let the gdb stub listen on loopback, TCP port 1337
@@ -241,6 +240,7 @@ fn the_users_gdb_stub_is_recognised() {
             effect: at the guest's next boot; undo: puts our keys back, nothing else
             note: the VM will stand still at its first instruction until a debugger lets it go
             note: breakpoints will be hardware's, so at most four, and the guest does not see them
+    --- standard error
     "#);
 }
 
@@ -248,12 +248,12 @@ fn a_stub_is_opened_to_everybody_only_with_a_warning() {
     let lab = Lab::new(KGDB);
     let quiet = lab.setup("--gdbstub 8864 --plan");
     assert!(
-        !quiet.stderr.contains("warning") && !quiet.stderr.contains("remote"),
+        !quiet.stdout.contains("warning") && !quiet.stdout.contains("remote"),
         "{quiet:?}"
     );
     let open = lab.setup("--gdbstub 8864 --allow-remote --plan");
     assert!(
-        open.stderr
+        open.stdout
             .contains("warning: the gdb stub will listen on all addresses"),
         "{open:?}"
     );
@@ -272,6 +272,13 @@ fn show_and_remove_serve_ports_of_others() {
       serial1.fileName = "/tmp/com_ubuntu1510"
     --- standard error
     "#);
+    let stub = Lab::new(STUB).setup("--show");
+    assert_eq!(stub.code, Some(0), "{stub:?}");
+    assert!(
+        stub.stdout
+            .contains("gdb stub:\n  debugStub.listen.guest64.remote = \"TRUE\"\n"),
+        "{stub:?}"
+    );
     let removed = lab.setup("--port 2 --remove --yes");
     insta::assert_snapshot!(lab.shown(&removed), @r#"
     exit code: 0

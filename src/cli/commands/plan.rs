@@ -5,7 +5,7 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::ui::Ui;
 use crate::model::FailureKind;
-use crate::plan::show;
+use crate::session::Front;
 use crate::session::apply::plan_only;
 use crate::session::consent::Consent;
 use crate::session::interrupt::Interrupt;
@@ -34,13 +34,7 @@ pub fn run(args: &PlanArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
     let targets = chosen(&args.targets, None, context)?;
     let options = options(Consent::ShowOnly, Interrupt::catch()?, context);
     let (plan, _, _) = plan_only(&RealHosts::new(&context.state), &targets, &options)?;
-    if ui.is_json() {
-        ui.data_json(&show::json(&plan))?;
-    } else if plan.is_empty() {
-        ui.status("Nothing to change.");
-    } else {
-        ui.data(show::text(&plan).trim_end())?;
-    }
+    ui.planned(&plan)?;
     Ok(if args.exit_code && !plan.is_empty() {
         ExitCode::from(FailureKind::ChangesPending.exit_code())
     } else {

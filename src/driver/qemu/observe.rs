@@ -28,6 +28,7 @@ pub(super) fn vm(
         vm: target.vm.clone(),
         power: PowerState::Unknown,
         ports: Vec::new(),
+        gdb_stub: None,
         files: Vec::new(),
         facts: BTreeMap::new(),
     };
@@ -87,6 +88,10 @@ fn process(
         return Ok(());
     }
     observed.facts.insert(fact::PID.to_owned(), pid.to_string());
+    observed.gdb_stub = arguments
+        .windows(2)
+        .find(|pair| pair[0] == "-gdb")
+        .map(|pair| format!("-gdb {}", pair[1]));
     observed.facts.insert(
         fact::ARGUMENTS.to_owned(),
         Value::from(arguments.to_vec()).to_string(),

@@ -80,6 +80,7 @@ fn observed(power: PowerState, facts: &[(&str, &str)]) -> Observed {
         vm: VmRef::new("demo"),
         power,
         ports: Vec::new(),
+        gdb_stub: None,
         files: Vec::new(),
         facts: facts
             .iter()

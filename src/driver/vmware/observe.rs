@@ -2,7 +2,7 @@
 
 use super::place::{HostStyle, endpoint_of};
 use super::power::{self, Listing};
-use super::settings::{MAX_PORTS, find_port};
+use super::settings::{MAX_PORTS, find_port, stub_lines_of};
 use super::{fact, file_of};
 use crate::model::{
     EndpointSpec, FailureKind, HostPath, Observed, ObservedFile, ObservedHost, ObservedPort, PortIndex,
@@ -42,6 +42,7 @@ pub(super) fn host(runner: &dyn Runner, wanted: &[TargetSpec], wait: &Wait) -> R
                 vm: target.vm.clone(),
                 power: power_state(&facts, || is_suspended(runner, &path, &file, wait))?,
                 ports: ports(&file),
+                gdb_stub: stub_text(&file),
                 files: vec![ObservedFile {
                     path,
                     bytes: Some(bytes),
@@ -138,6 +139,11 @@ fn is_suspended(runner: &dyn Runner, path: &HostPath, file: &VmxFile, wait: &Wai
         format!("{folder}{name}")
     };
     Ok(runner.exists(&HostPath::new(state), wait)?)
+}
+
+fn stub_text(file: &VmxFile) -> Option<String> {
+    // A stub that is written twice is told when somebody plans to change it.
+    stub_lines_of(file).ok().flatten()
 }
 
 fn ports(file: &VmxFile) -> Vec<ObservedPort> {

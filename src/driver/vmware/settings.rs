@@ -72,6 +72,20 @@ pub(super) fn find_port(file: &VmxFile, port: PortIndex) -> Result<Option<FoundP
     }))
 }
 
+/// Returns the gdb stub's lines as they would be written, for people; `None` if no stub listens.
+pub(super) fn stub_lines_of(file: &VmxFile) -> Result<Option<String>, EditError> {
+    let on = |key: &str| Ok::<_, EditError>(is_true(file.value(key)?.as_deref()));
+    if !on(LISTEN)? && !on(LISTEN_REMOTE)? {
+        return Ok(None);
+    }
+    let mut lines = Vec::new();
+    for key in file.keys_with_prefix("debugStub.") {
+        let value = file.value(&key)?.unwrap_or_default();
+        lines.push(format!("{key} = {}", vmx_value(&value)?));
+    }
+    Ok(Some(lines.join("\n")))
+}
+
 #[derive(Serialize)]
 struct SerialContext<'a> {
     index: String,

@@ -39,7 +39,6 @@ fn a_running_vm_needs_consent() {
     insta::assert_snapshot!(lab.shown(&planned), @r#"
     exit code: 0
     --- standard output
-    --- standard error
     dev: vmware VM `[SANDBOX]/dev.vmx` on this machine, running
       port 2 (COM2, ttyS1), console: VM listens on unix:/tmp/com_ubuntu1510, vmserial connects
       power off:
@@ -56,6 +55,7 @@ fn a_running_vm_needs_consent() {
         planned, shown and confirmed when its facts are there
       start: after the settings; may change: the VM's power: it is left running, as it was found
         planned, shown and confirmed when its facts are there
+    --- standard error
     "#);
 }
 

@@ -271,12 +271,12 @@ impl Site {
         )?)
     }
 
-    /// Prints the port as it is.
+    /// Prints the port and the gdb stub as they are.
     ///
     /// # Errors
     ///
-    /// The driver's; not found when there is no such port.
-    pub fn show(&self, target: &TargetSpec, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    /// The driver's; not found when there is no such port, unless there is a gdb stub and no port was named.
+    pub fn show(&self, args: &CommonArgs, target: &TargetSpec, ui: &mut Ui) -> Result<ExitCode, Failure> {
         let wait = Wait::new(
             Deadline::after(Instant::now(), LOOK),
             Cancel::new(),
@@ -301,7 +301,7 @@ impl Site {
                 })
                 .collect();
             ui.data_json(&serde_json::json!({
-                "vm": target.vm.as_str(), "power": observed.power, "ports": list,
+                "vm": target.vm.as_str(), "power": observed.power, "ports": list, "gdb_stub": observed.gdb_stub,
             }))?;
         }
         for port in &ports {
@@ -328,7 +328,15 @@ impl Site {
                 }
             }
         }
-        if ports.is_empty() {
+        if let Some(stub) = &observed.gdb_stub
+            && !ui.is_json()
+        {
+            ui.data("gdb stub:")?;
+            for line in stub.lines() {
+                ui.data(&format!("  {line}"))?;
+            }
+        }
+        if ports.is_empty() && (args.port.is_some() || observed.gdb_stub.is_none()) {
             let names: Vec<String> = wanted.iter().map(ToString::to_string).collect();
             return Err(Problem::new(
                 FailureKind::NotFound,

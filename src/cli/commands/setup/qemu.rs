@@ -89,7 +89,7 @@ pub fn run(args: &QemuArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
     let site = Site::new(common, args.start, context)?;
     let mut target = target(args)?;
     if common.show {
-        return site.show(&target, ui);
+        return site.show(common, &target, ui);
     }
     let lifetime = Lifetime::begin(site.hosts.as_ref(), &site.options)?;
     let result = set_up(args, &site, &mut target, context, ui);

@@ -35,7 +35,7 @@ pub fn run(args: &VmwareArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode
     let target = target(args)?;
     let site = Site::new(common, false, context)?;
     if common.show {
-        return site.show(&target, ui);
+        return site.show(common, &target, ui);
     }
     site.apply(&target, ui)?;
     if common.plan || common.remove {
