@@ -1,6 +1,8 @@
 //! An open byte stream with what the bridge must know about it.
 
+use crate::bridge::line::{ControlRequest, ControlledStream, LineChange};
 use crate::bridge::sys::NativeStream;
+use crate::model::NativeBreak;
 use std::fmt;
 use std::io;
 use std::pin::Pin;
@@ -46,6 +48,7 @@ impl Facts {
 enum Stream {
     Native(NativeStream),
     Boxed(Box<dyn ByteStream>),
+    Controlled(Box<dyn ControlledStream>),
 }
 
 /// An open byte stream. `poll_shutdown` ends our direction only (half-close) where [`Facts::half_close`] says so.
@@ -71,6 +74,46 @@ impl Channel {
         }
     }
 
+    /// Wraps a stream that has a control: telnet, RFC 2217, a terminal device.
+    pub fn controlled(stream: impl ControlledStream + 'static, facts: Facts) -> Self {
+        Self {
+            stream: Stream::Controlled(Box::new(stream)),
+            facts,
+        }
+    }
+
+    /// Returns the kinds of BREAK that this stream can send by itself, the best first.
+    pub fn native_breaks(&self) -> &'static [NativeBreak] {
+        match &self.stream {
+            Stream::Native(_) | Stream::Boxed(_) => &[],
+            Stream::Controlled(stream) => stream.native_breaks(),
+        }
+    }
+
+    /// See [`ControlledStream::poll_break`].
+    pub(crate) fn poll_break(&mut self, by: NativeBreak, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Native(_) | Stream::Boxed(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Stream::Controlled(stream) => stream.poll_break(by, context),
+        }
+    }
+
+    /// See [`ControlledStream::take_request`].
+    pub(crate) fn take_request(&mut self) -> Option<ControlRequest> {
+        match &mut self.stream {
+            Stream::Native(_) | Stream::Boxed(_) => None,
+            Stream::Controlled(stream) => stream.take_request(),
+        }
+    }
+
+    /// See [`ControlledStream::set_lines`].
+    pub(crate) fn set_lines(&mut self, change: LineChange) -> io::Result<()> {
+        match &mut self.stream {
+            Stream::Native(_) | Stream::Boxed(_) => Err(io::ErrorKind::Unsupported.into()),
+            Stream::Controlled(stream) => stream.set_lines(change),
+        }
+    }
+
     /// Returns what is known of the stream.
     pub fn facts(&self) -> &Facts {
         &self.facts
@@ -80,7 +123,7 @@ impl Channel {
     pub(crate) fn native_stream(&self) -> Option<&NativeStream> {
         match &self.stream {
             Stream::Native(stream) => Some(stream),
-            Stream::Boxed(_) => None,
+            Stream::Boxed(_) | Stream::Controlled(_) => None,
         }
     }
 
@@ -90,6 +133,7 @@ impl Channel {
         match &self.stream {
             Stream::Native(stream) => stream.peer_is_gone(),
             Stream::Boxed(_) => false,
+            Stream::Controlled(stream) => stream.peer_is_gone(),
         }
     }
 
@@ -140,6 +184,7 @@ impl AsyncRead for Channel {
         match &mut self.stream {
             Stream::Native(stream) => Pin::new(stream).poll_read(context, buffer),
             Stream::Boxed(stream) => Pin::new(stream).poll_read(context, buffer),
+            Stream::Controlled(stream) => Pin::new(stream).poll_read(context, buffer),
         }
     }
 }
@@ -153,6 +198,7 @@ impl AsyncWrite for Channel {
         match &mut self.stream {
             Stream::Native(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Boxed(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Controlled(stream) => Pin::new(stream).poll_write(context, bytes),
         }
     }
 
@@ -160,6 +206,7 @@ impl AsyncWrite for Channel {
         match &mut self.stream {
             Stream::Native(stream) => Pin::new(stream).poll_flush(context),
             Stream::Boxed(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Controlled(stream) => Pin::new(stream).poll_flush(context),
         }
     }
 
@@ -167,6 +214,7 @@ impl AsyncWrite for Channel {
         match &mut self.stream {
             Stream::Native(stream) => Pin::new(stream).poll_shutdown(context),
             Stream::Boxed(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Controlled(stream) => Pin::new(stream).poll_shutdown(context),
         }
     }
 }

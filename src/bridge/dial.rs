@@ -1,6 +1,6 @@
 //! What a bridge asks of others: where the target is now, and how BREAK reaches it.
 
-use crate::model::{Deadline, EndpointSpec};
+use crate::model::{Deadline, EndpointSpec, NativeBreak};
 use std::fmt;
 use std::sync::Arc;
 
@@ -50,23 +50,20 @@ pub trait Breaker: Send + Sync {
 pub enum BreakMeans {
     /// There is no way.
     None,
-    /// Bytes in the stream that takes the `g` (telnet: FF F3), with the name of the way.
-    InStream {
-        /// For the `break` event.
-        way: String,
-        /// What is written.
-        bytes: Vec<u8>,
-    },
+    /// By the stream that takes the `g`, if it has a BREAK of its own.
+    Own,
+    /// By this kind. A stream that is not telnet gets telnet's raw bytes; the other kinds must be the stream's own.
+    By(NativeBreak),
     /// A way beside the stream.
     Beside(Arc<dyn Breaker>),
 }
 
 impl BreakMeans {
-    /// The raw telnet bytes `IAC BRK` (RFC 854).
-    pub fn telnet() -> Self {
-        Self::InStream {
-            way: "telnet".into(),
-            bytes: vec![0xff, 0xf3],
+    /// Returns the means when nobody named one: the endpoint's own BREAK, or none.
+    pub fn native_of(endpoint: &EndpointSpec) -> Self {
+        match endpoint.address.native_breaks().first() {
+            Some(&kind) => Self::By(kind),
+            None => Self::None,
         }
     }
 
@@ -74,7 +71,8 @@ impl BreakMeans {
     pub fn way(&self) -> String {
         match self {
             Self::None => "none".into(),
-            Self::InStream { way, .. } => way.clone(),
+            Self::Own => "own".into(),
+            Self::By(kind) => kind.name().into(),
             Self::Beside(breaker) => breaker.way(),
         }
     }

@@ -13,6 +13,7 @@ pub mod file_sink;
 pub mod gdb_policy;
 pub mod handle;
 pub mod history;
+pub mod line;
 pub mod mediator;
 pub mod open;
 pub mod pump;
@@ -29,5 +30,6 @@ pub use handle::{
     AttachMode, AttachRefused, AttachRequest, BridgeHandle, ClientId, ClientStatus, Gone, HistorySlice,
     OutputChunk, Reply, Since, Status,
 };
+pub use line::{ControlRequest, ControlledStream, LineChange};
 pub use mediator::{Input, Mediator, Output};
 pub use spec::{BridgeSpec, choose_policy};

@@ -26,7 +26,8 @@ pub struct PortArgs {
     /// Which port of the target, from 1 [default: the one with the console]
     #[arg(long = "port", value_name = "N")]
     number: Option<PortIndex>,
-    /// How BREAK reaches the guest when nobody has the port open yet: telnet, qmp:PATH[,id=ID] or none
+    /// How BREAK reaches the guest when nobody has the port open yet: telnet, rfc2217, tty, qmp:PATH[,id=ID] or none
+    /// [default: the endpoint's own (telnet, rfc2217, tty)]
     #[arg(long, value_name = "WAY")]
     break_with: Option<BreakWith>,
 }
@@ -138,11 +139,14 @@ impl PortPlace {
         }
         let endpoint = here(endpoint).map_err(usage)?;
         endpoint.check_as_target().map_err(usage)?;
-        let wanted = break_here(args.break_with.as_ref().unwrap_or(&BreakWith::None)).map_err(usage)?;
+        let break_means = match &args.break_with {
+            Some(way) => named_break(way, &endpoint)?,
+            None => BreakMeans::native_of(&endpoint),
+        };
         Ok(Self {
             shown: endpoint.to_string(),
             keys: vec![PortKey::of_endpoint(&endpoint)],
-            break_means: break_means(&wanted, Arc::new(Local::new()))?,
+            break_means,
             target: TargetSource::Fixed(endpoint),
             log: None,
         })
@@ -184,6 +188,16 @@ pub fn here(endpoint: &EndpointSpec) -> Result<EndpointSpec, EndpointError> {
 /// See [`BreakWith::resolved`].
 pub fn break_here(way: &BreakWith) -> Result<BreakWith, EndpointError> {
     way.resolved(Path::new(""), etcetera::home_dir().ok().as_deref())
+}
+
+/// Makes the means of a way that was named for an endpoint.
+///
+/// # Errors
+///
+/// Usage: the endpoint does not have what the way needs. Precondition: not served yet.
+pub fn named_break(way: &BreakWith, endpoint: &EndpointSpec) -> Result<BreakMeans, Problem> {
+    way.check_for(endpoint)?;
+    break_means(&break_here(way).map_err(usage)?, Arc::new(Local::new()))
 }
 
 /// A wrong endpoint on the command line.

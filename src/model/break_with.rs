@@ -1,6 +1,7 @@
 //! How BREAK reaches the guest: `telnet|rfc2217|tty|qmp:PATH[,id=ID]|exec:COMMAND|none`.
 
-use crate::model::endpoint::{EndpointError, UNIX_PATH_BYTES, resolved_path};
+use crate::model::endpoint::{Address, EndpointError, EndpointSpec, UNIX_PATH_BYTES, resolved_path};
+use crate::model::failure::{FailureKind, Problem};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -11,14 +12,36 @@ pub const DEFAULT_CHARDEV: &str = "ser0";
 const EXAMPLE: &str = "qmp:/run/vm/qmp.sock,id=ser0";
 const EXPECTED: &str = "expected telnet, rfc2217, tty, qmp:PATH[,id=ID], exec:COMMAND or none";
 
+/// A BREAK that a kind of stream has of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NativeBreak {
+    /// Telnet's `IAC BRK` (RFC 854).
+    Telnet,
+    /// SET-CONTROL BREAK ON and OFF (RFC 2217).
+    Rfc2217,
+    /// The terminal device's.
+    Tty,
+}
+
+impl NativeBreak {
+    /// Returns the word of the grammar.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Telnet => "telnet",
+            Self::Rfc2217 => "rfc2217",
+            Self::Tty => "tty",
+        }
+    }
+}
+
 /// How BREAK reaches the guest when the endpoint has none of its own (`--break-with`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BreakWith {
     /// The telnet bytes FF F3.
     Telnet,
-    /// RFC 2217 SET-CONTROL.
+    /// RFC 2217 SET-CONTROL, on an `rfc2217:` endpoint.
     Rfc2217,
-    /// The terminal device's own BREAK.
+    /// The terminal device's own BREAK, on a `tty:` endpoint.
     Tty,
     /// `chardev-send-break` on a QMP socket.
     Qmp {
@@ -44,6 +67,33 @@ impl BreakWith {
             Self::Exec(_) => "exec",
             Self::None => "none",
         }
+    }
+
+    /// Checks that the stream it is for (the target's, or the break port's) has what it names.
+    ///
+    /// # Errors
+    ///
+    /// Usage: `rfc2217` or `tty` for an endpoint of another kind. (`telnet` is two bytes that any stream carries.)
+    pub fn check_for(&self, endpoint: &EndpointSpec) -> Result<(), Problem> {
+        let kind = match self {
+            Self::Rfc2217 => NativeBreak::Rfc2217,
+            Self::Tty => NativeBreak::Tty,
+            _ => return Ok(()),
+        };
+        if endpoint.address.native_breaks().contains(&kind) {
+            return Ok(());
+        }
+        let name = kind.name();
+        let problem = Problem::new(
+            FailureKind::Usage,
+            format!("BREAK by `{name}` goes through `{name}:` endpoints only, got `{endpoint}`"),
+        );
+        Err(match (&endpoint.address, kind) {
+            (Address::Tcp { host, port }, NativeBreak::Rfc2217) => problem.hint(format!(
+                "If the server there speaks RFC 2217, write `connect:rfc2217:{host}:{port}`."
+            )),
+            _ => problem.hint("Name another way: telnet, qmp:PATH[,id=ID] or exec:COMMAND."),
+        })
     }
 
     /// Returns it with a relative path taken from `base` and `~/` from `home`.
@@ -244,6 +294,25 @@ mod tests {
             assert_eq!(error.column, column, "{error}");
             assert!(error.message.contains(part), "{error}");
             assert!(error.example.parse::<BreakWith>().is_ok(), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_stream_must_have_the_break_that_is_named() {
+        for (way, endpoint, fits) in [
+            ("rfc2217", "connect:rfc2217:h:1", true),
+            ("rfc2217", "connect:tcp:h:1", false),
+            ("tty", "tty:/dev/ttyS0", true),
+            ("tty", "pty", false),
+            ("telnet", "connect:tcp:h:1", true),
+            ("none", "tty:/dev/ttyS0", true),
+        ] {
+            let way: BreakWith = way.parse().unwrap();
+            assert_eq!(
+                way.check_for(&endpoint.parse().unwrap()).is_ok(),
+                fits,
+                "{way} {endpoint}"
+            );
         }
     }
 

@@ -4,6 +4,7 @@ mod parse;
 mod place;
 mod text;
 
+use crate::model::break_with::NativeBreak;
 use crate::model::policy::ClientPrefix;
 use std::fmt;
 use std::path::PathBuf;
@@ -107,6 +108,16 @@ impl Address {
             Self::Stdio => "stdio",
             Self::Exec(_) => "exec",
             Self::File(_) => "file",
+        }
+    }
+
+    /// Returns the kinds of BREAK that such a stream can send by itself, the best first.
+    pub fn native_breaks(&self) -> &'static [NativeBreak] {
+        match self {
+            Self::Telnet { .. } => &[NativeBreak::Telnet],
+            Self::Rfc2217 { .. } => &[NativeBreak::Rfc2217, NativeBreak::Telnet],
+            Self::Tty { .. } => &[NativeBreak::Tty],
+            _ => &[],
         }
     }
 

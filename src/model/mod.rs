@@ -15,7 +15,7 @@ pub mod profile;
 pub mod target;
 pub mod vm;
 
-pub use break_with::BreakWith;
+pub use break_with::{BreakWith, NativeBreak};
 pub use deadline::{Cancel, Deadline, Wait};
 pub use digest::Digest;
 pub use edit::{EditOperation, FileEdit, FileFormat};

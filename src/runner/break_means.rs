@@ -1,7 +1,7 @@
 //! From a way of sending BREAK, as written, to something that a bridge can use.
 
 use crate::bridge::{BreakMeans, Breaker};
-use crate::model::{BreakWith, Cancel, Deadline, FailureKind, HostPath, Problem, Wait};
+use crate::model::{BreakWith, Cancel, Deadline, FailureKind, HostPath, NativeBreak, Problem, Wait};
 use crate::plan::QmpCommand;
 use crate::runner::Runner;
 use crate::runner::qmp::qmp;
@@ -50,16 +50,14 @@ pub fn break_means(way: &BreakWith, runner: Arc<dyn Runner>) -> Result<BreakMean
     };
     match way {
         BreakWith::None => Ok(BreakMeans::None),
-        BreakWith::Telnet => Ok(BreakMeans::telnet()),
+        BreakWith::Telnet => Ok(BreakMeans::By(NativeBreak::Telnet)),
+        BreakWith::Rfc2217 => Ok(BreakMeans::By(NativeBreak::Rfc2217)),
+        BreakWith::Tty => Ok(BreakMeans::By(NativeBreak::Tty)),
         BreakWith::Qmp { path, id } => Ok(BreakMeans::Beside(Arc::new(QmpBreaker {
             runner,
             socket: path.clone(),
             id: id.clone(),
         }))),
-        BreakWith::Rfc2217 | BreakWith::Tty => refuse(
-            if *way == BreakWith::Tty { "tty" } else { "rfc2217" },
-            "Serve the port by a telnet server and write `--break-with telnet`.",
-        ),
         BreakWith::Exec(_) => refuse(
             "exec",
             "For QEMU write `--break-with qmp:PATH`; else break in from the guest: `echo g > /proc/sysrq-trigger`.",

@@ -59,10 +59,7 @@ impl Dialer for DriverDialer {
 pub fn target_port(hosts: &dyn Hosts, target: &TargetSpec, port: &PortSpec) -> Result<TargetPort, Problem> {
     let runner: Arc<dyn Runner> = Arc::from(hosts.runner(&target.host)?);
     let driver = hosts.driver(target.hypervisor)?;
-    let way = port
-        .break_with
-        .clone()
-        .or_else(|| driver.break_with(target, port));
+    let drivers_way = driver.break_with(target, port);
     let dialer = DriverDialer {
         driver,
         runner: Arc::clone(&runner),
@@ -76,16 +73,14 @@ pub fn target_port(hosts: &dyn Hosts, target: &TargetSpec, port: &PortSpec) -> R
     };
     let mut keys = vec![PortKey::of_target(target, port.port)];
     keys.extend(now.as_ref().map(PortKey::of_endpoint));
-    let native = matches!(
-        now.as_ref().map(|endpoint| &endpoint.address),
-        Some(crate::model::Address::Telnet { .. })
-    );
+    let native = now.as_ref().map_or(BreakMeans::Own, BreakMeans::native_of);
     Ok(TargetPort {
         keys,
-        break_means: match way {
-            Some(way) => break_means(&way, runner)?,
-            None if native => BreakMeans::telnet(),
-            None => BreakMeans::None,
+        break_means: match (&port.break_with, native, drivers_way) {
+            (Some(way), ..) => break_means(way, runner)?,
+            (None, native @ BreakMeans::By(_), _) => native,
+            (None, _, Some(way)) => break_means(&way, runner)?,
+            (None, native, None) => native,
         },
         source: match now {
             // A VM that comes to us needs our listener from the start, and it stays where the VM was told.
@@ -202,6 +197,13 @@ mod tests {
             panic!("{port:?}");
         };
         assert_eq!(endpoint.to_string(), "listen:unix:/vm");
+    }
+
+    #[test]
+    fn the_break_of_the_stream_itself_comes_before_the_drivers_way() {
+        let target = target();
+        let port = target_port(&Hosts(Ok("listen:telnet:h:1")), &target, &target.ports[0]).unwrap();
+        assert_eq!(port.break_means.way(), "telnet");
     }
 
     #[test]

@@ -3,13 +3,15 @@
 //! The console policy runs the whole of it here, with everybody's keys held. A mediator asks for the single acts and has
 //! its own clock.
 
-use super::core::Engine;
+use super::core::{Engine, Flow};
+use super::send_break::{Left, NOT_TAKEN, Sent, TELNET_BREAK, WAY_DEADLINE, has_own, kind_for, send_break};
 use crate::bridge::channel::Channel;
 use crate::bridge::dial::{BreakMeans, BreakPort};
 use crate::bridge::event::Event;
+use crate::bridge::line::ControlRequest;
 use crate::bridge::mediator::Input;
-use crate::bridge::open;
-use crate::model::Deadline;
+use crate::bridge::open::away_reason;
+use crate::model::NativeBreak;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -17,20 +19,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Each way of sending BREAK has this long; a QMP socket that another client holds accepts and never greets.
-const WAY_DEADLINE: Duration = Duration::from_millis(500);
-
-/// How long a way may be beyond its deadline before it is given up without its reason.
-const GRACE: Duration = Duration::from_millis(100);
-
-/// Somebody else does the whole break-in: BREAK (500 ms at most), the pause, the `g`, and the way there and back.
-const OWNER_DEADLINE: Duration = Duration::from_secs(2);
-
 /// Between BREAK and the SysRq key; the kernel takes a key for 5 s.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A break port is closed this long after the `g` at the latest.
 const PORT_OPEN_FOR: Duration = Duration::from_millis(1600);
+
+const AWAY: &str = "the target is away";
 
 type Answer = oneshot::Sender<Result<String, String>>;
 
@@ -42,6 +37,8 @@ enum Asked {
     BreakIn(Answer),
     /// The mediator.
     Mediator,
+    /// A client, inside its stream (telnet, RFC 2217): one BREAK only.
+    Client,
 }
 
 enum Act {
@@ -50,26 +47,10 @@ enum Act {
     Gated(Instant, Asked),
     /// On its way: the break port is opened, then the BREAK goes out beside the stream.
     Sending(Pin<Box<dyn Future<Output = Sent> + Send>>, Asked),
+    /// The target's stream sends its own BREAK, until this time at most.
+    OnTarget(Instant, NativeBreak, Asked),
     /// The key is due then.
     Pause(Instant, String, Answer),
-}
-
-/// What came of a BREAK: the way, the break port, and the bytes that must go in the stream.
-struct Sent {
-    way: String,
-    result: Result<(Option<Channel>, Vec<u8>), String>,
-    /// An owner did the whole break-in: no `g` of ours.
-    whole: bool,
-}
-
-impl Sent {
-    fn failed(way: String, reason: String) -> Self {
-        Self {
-            way,
-            result: Err(reason),
-            whole: false,
-        }
-    }
 }
 
 /// The means of breaking in, and the break-in that is under way.
@@ -101,14 +82,16 @@ impl BreakInState {
         match &self.act {
             Act::Idle => false,
             // A mediator holds keys itself, and its own bytes must pass.
-            Act::Gated(_, Asked::Mediator) | Act::Sending(_, Asked::Mediator) => false,
-            Act::Gated(..) | Act::Sending(..) | Act::Pause(..) => true,
+            Act::Gated(_, Asked::Mediator)
+            | Act::Sending(_, Asked::Mediator)
+            | Act::OnTarget(_, _, Asked::Mediator) => false,
+            Act::Gated(..) | Act::Sending(..) | Act::OnTarget(..) | Act::Pause(..) => true,
         }
     }
 
     pub fn deadline(&self) -> Option<Instant> {
         let pause = match &self.act {
-            Act::Pause(until, ..) | Act::Gated(until, _) => Some(*until),
+            Act::Pause(until, ..) | Act::Gated(until, _) | Act::OnTarget(until, ..) => Some(*until),
             _ => None,
         };
         let port = self.open_port.as_ref().map(|(_, until)| *until);
@@ -128,62 +111,6 @@ impl BreakInState {
     }
 }
 
-/// Opens the break port, then sends the BREAK; an owner does everything.
-async fn send_break(means: BreakMeans, port: BreakPort) -> Sent {
-    let port = match port {
-        BreakPort::Asked(source) => match tokio::task::spawn_blocking(move || source.now()).await {
-            Ok(Ok(port)) => port,
-            Ok(Err(reason)) => return Sent::failed(means.way(), reason),
-            Err(error) => return Sent::failed(means.way(), error.to_string()),
-        },
-        port => port,
-    };
-    let whole = matches!(port, BreakPort::Owner(_));
-    let way = match &port {
-        BreakPort::Owner(owner) => owner.way(),
-        _ => means.way(),
-    };
-    let act = async {
-        let channel = match port {
-            BreakPort::Target => None,
-            BreakPort::Asked(_) => return Err("whoever knows the break port does not know it".into()),
-            BreakPort::Endpoint(endpoint) => Some(
-                tokio::time::timeout(WAY_DEADLINE, open::dial(&endpoint))
-                    .await
-                    .map_err(|_| format!("`{endpoint}` did not answer within 500 ms"))?
-                    .map_err(|error| format!("`{endpoint}`: {}", open::away_reason(&error)))?,
-            ),
-            BreakPort::Owner(owner) => {
-                let deadline = Deadline::after(Instant::now().into_std(), OWNER_DEADLINE);
-                let asked = tokio::task::spawn_blocking(move || owner.break_in(deadline));
-                return match tokio::time::timeout(OWNER_DEADLINE + GRACE, asked).await {
-                    Ok(Ok(Ok(()))) => Ok((None, Vec::new())),
-                    Ok(Ok(Err(reason))) => Err(reason),
-                    Ok(Err(error)) => Err(error.to_string()),
-                    Err(_) => Err("no answer within 2 s".into()),
-                };
-            }
-        };
-        match means {
-            BreakMeans::None => Err("there is no way to send BREAK: name one with `--break-with`".into()),
-            BreakMeans::InStream { bytes, .. } => Ok((channel, bytes)),
-            BreakMeans::Beside(breaker) => {
-                let deadline = Deadline::after(Instant::now().into_std(), WAY_DEADLINE);
-                let sent = tokio::task::spawn_blocking(move || breaker.send_break(deadline));
-                // The way knows the reason at its deadline; this is for one that hangs beyond it.
-                match tokio::time::timeout(WAY_DEADLINE + GRACE, sent).await {
-                    Ok(Ok(Ok(()))) => Ok((channel, Vec::new())),
-                    Ok(Ok(Err(reason))) => Err(reason),
-                    Ok(Err(error)) => Err(error.to_string()),
-                    Err(_) => Err("no answer within 500 ms".into()),
-                }
-            }
-        }
-    };
-    let result = act.await;
-    Sent { way, result, whole }
-}
-
 impl Engine {
     /// A handle wants one BREAK.
     pub(super) fn ask_break(&mut self, answer: Answer) {
@@ -200,12 +127,32 @@ impl Engine {
         self.start_break(Asked::Mediator);
     }
 
+    /// A client asks for something inside its stream.
+    pub(super) fn client_asks(&mut self, index: usize, request: ControlRequest) {
+        if !self.clients[index].writes {
+            return;
+        }
+        match request {
+            // What gdb itself would have written into a plain stream: its protocol's state decides.
+            ControlRequest::Break if matches!(self.flow, Flow::Mediated(_)) => {
+                self.mediate(Input::FromDebugger(&TELNET_BREAK));
+            }
+            ControlRequest::Break => self.start_break(Asked::Client),
+            ControlRequest::SetLines(change) => {
+                if let Some(channel) = self.target.channel() {
+                    // Most targets have no lines, and a broken stream is seen by its next read.
+                    let _ = channel.set_lines(change);
+                }
+            }
+        }
+    }
+
     fn start_break(&mut self, asked: Asked) {
         let busy = !matches!(self.break_in.act, Act::Idle);
         let reason = if busy {
             "another break-in is under way"
         } else if !self.target.is_up() && matches!(self.break_in.port, BreakPort::Target) {
-            "the target is away"
+            AWAY
         } else {
             self.break_in.act = Act::Gated(self.now + WAY_DEADLINE, asked);
             return;
@@ -254,10 +201,11 @@ impl Engine {
                     false
                 }
                 Poll::Ready(sent) => {
-                    self.break_sent(sent, asked, context);
+                    self.break_sent(sent, asked);
                     true
                 }
             },
+            Act::OnTarget(until, kind, asked) => self.poll_on_target(until, kind, asked, context),
             waiting => {
                 self.break_in.act = waiting;
                 false
@@ -265,32 +213,70 @@ impl Engine {
         }
     }
 
-    fn break_sent(&mut self, sent: Sent, asked: Asked, context: &mut Context<'_>) {
+    fn break_sent(&mut self, sent: Sent, asked: Asked) {
         let Sent { way, result, whole } = sent;
         self.break_in.whole = whole;
-        let (mut channel, in_stream) = match result {
-            Ok(sent) => sent,
-            Err(reason) => {
-                self.break_failed(way, reason, asked);
-                return;
+        match result {
+            Ok(Left::Nothing(channel)) => {
+                self.break_in.open_port = channel.map(|channel| (channel, self.now + PORT_OPEN_FOR));
+                self.break_done(way, asked);
             }
-        };
-        match &mut channel {
-            Some(channel) if !in_stream.is_empty() => {
-                // A stream that was just opened takes two bytes.
-                let _ = channel.poll_write_some(context, &in_stream);
-            }
-            Some(_) => {}
-            None => self.to_target.push(&in_stream),
+            Ok(Left::OnTarget) => self.break_on_target(asked),
+            Err(reason) => self.break_failed(way, reason, asked),
         }
-        self.break_in.open_port = channel.map(|channel| (channel, self.now + PORT_OPEN_FOR));
+    }
+
+    /// The target's own stream takes the BREAK.
+    fn break_on_target(&mut self, asked: Asked) {
+        let way = self.break_in.means.way();
+        let Some(channel) = self.target.channel() else {
+            self.break_failed(way, AWAY.into(), asked);
+            return;
+        };
+        match kind_for(&self.break_in.means, channel) {
+            Ok(kind) if has_own(channel, kind) => {
+                self.break_in.act = Act::OnTarget(self.now + WAY_DEADLINE, kind, asked);
+            }
+            Ok(_) => {
+                self.to_target.push(&TELNET_BREAK);
+                self.break_done(way, asked);
+            }
+            Err(reason) => self.break_failed(way, reason, asked),
+        }
+    }
+
+    fn poll_on_target(
+        &mut self,
+        until: Instant,
+        kind: NativeBreak,
+        asked: Asked,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let way = || kind.name().to_owned();
+        let Some(channel) = self.target.channel() else {
+            self.break_failed(way(), AWAY.into(), asked);
+            return true;
+        };
+        match channel.poll_break(kind, context) {
+            Poll::Ready(Ok(())) => self.break_done(way(), asked),
+            Poll::Ready(Err(error)) => self.break_failed(way(), away_reason(&error), asked),
+            Poll::Pending if until <= self.now => self.break_failed(way(), NOT_TAKEN.into(), asked),
+            Poll::Pending => {
+                self.break_in.act = Act::OnTarget(until, kind, asked);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn break_done(&mut self, way: String, asked: Asked) {
         self.emit(Event::Break {
             way: way.clone(),
             result: "sent".into(),
         });
         match asked {
             Asked::Mediator => self.mediate(Input::BreakSent(Ok(&way))),
-            Asked::BreakIn(answer) if !whole => {
+            Asked::BreakIn(answer) if !self.break_in.whole => {
                 self.break_in.act = Act::Pause(self.now + PAUSE, way, answer);
             }
             Asked::Break(answer) | Asked::BreakIn(answer) => {
@@ -298,6 +284,7 @@ impl Engine {
                 let _ = answer.send(Ok(way));
                 self.let_keys_go();
             }
+            Asked::Client => self.let_keys_go(),
         }
     }
 
@@ -314,6 +301,7 @@ impl Engine {
                 let _ = answer.send(Err(text));
                 self.let_keys_go();
             }
+            Asked::Client => self.let_keys_go(),
         }
     }
 

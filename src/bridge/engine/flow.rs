@@ -232,6 +232,20 @@ impl Engine {
         if let Some(progress) = self.take_bulk(context, index) {
             return progress;
         }
+        let id = self.clients[index].id;
+        let mut progress = self.read_bytes(context, index, scratch);
+        // What the client asks for lies behind the bytes that were read.
+        if let Some(client) = self.clients.get_mut(index)
+            && client.id == id
+            && let Some(request) = client.channel.take_request()
+        {
+            self.client_asks(index, request);
+            progress = true;
+        }
+        progress
+    }
+
+    fn read_bytes(&mut self, context: &mut Context<'_>, index: usize, scratch: &mut [u8]) -> bool {
         let room = scratch.len();
         let client = &mut self.clients[index];
         match client.channel.poll_read_some(context, scratch) {

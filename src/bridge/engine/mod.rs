@@ -15,6 +15,7 @@
 //! | `outbound` | what is on its way to the target |
 //! | `mediate` | a debug protocol's inputs and outputs |
 //! | `break_in` | BREAK, 100 ms, `g` |
+//! | `send_break` | the ways that a BREAK goes |
 //! | `ask` | what a handle asks |
 //! | `ending` | `--once`, stop, what is still owed |
 //! | `start` | a bridge on a thread of its own |
@@ -29,6 +30,7 @@ mod flow;
 mod mediate;
 mod outbound;
 mod outcome;
+mod send_break;
 mod slot;
 mod start;
 mod target;

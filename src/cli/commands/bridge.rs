@@ -6,12 +6,10 @@ use crate::bridge::{
 };
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
-use crate::cli::port::{break_here, here, usage};
+use crate::cli::port::{here, named_break, usage};
 use crate::cli::quantity::{parse_bytes, parse_duration};
 use crate::cli::ui::Ui;
 use crate::model::{Address, BreakWith, ClientSpec, EndpointSpec, FailureKind, Policy, Problem, Role};
-use crate::runner::break_means::break_means;
-use crate::runner::local::Local;
 use crate::session::break_port::OwnedOrDialled;
 use crate::session::port_key::PortKey;
 use crate::session::serve::start_owned;
@@ -56,9 +54,10 @@ pub struct BridgeArgs {
     /// Give up when the VM did not come within T (exit 7)
     #[arg(long, value_name = "T", value_parser = parse_duration)]
     wait: Option<Duration>,
-    /// How BREAK reaches the guest: telnet, qmp:PATH[,id=ID] or none
-    #[arg(long, value_name = "WAY", default_value = "none")]
-    break_with: BreakWith,
+    /// How BREAK reaches the guest: telnet, rfc2217, tty, qmp:PATH[,id=ID] or none
+    /// [default: the endpoint's own (telnet, rfc2217, tty)]
+    #[arg(long, value_name = "WAY")]
+    break_with: Option<BreakWith>,
     /// Where the `g` after BREAK goes, if the debugger has a port of its own: the console's endpoint
     #[arg(long, value_name = "ENDPOINT")]
     break_port: Option<EndpointSpec>,
@@ -93,13 +92,20 @@ fn specification(args: BridgeArgs, context: &Context) -> Result<BridgeSpec, Prob
         .hint("Use `pty` or `listen:unix:/path` for the other end."));
     }
     let target = here(&args.target).map_err(usage)?;
+    let break_port = args.break_port.as_ref().map(here).transpose().map_err(usage)?;
     target.check_as_target().map_err(usage)?;
     let mut clients = args.clients;
     for client in &mut clients {
         client.endpoint = here(&client.endpoint).map_err(usage)?;
         client.endpoint.check_as_client().map_err(usage)?;
     }
+    let takes_break = break_port.as_ref().unwrap_or(&target);
+    let means = match &args.break_with {
+        Some(way) => named_break(way, takes_break)?,
+        None => BreakMeans::native_of(takes_break),
+    };
     let mut spec = BridgeSpec::to(target, clients, policy);
+    spec.break_means = means;
     spec.log = args.log;
     spec.hold_bytes = args.hold;
     spec.replay_bytes = args.replay;
@@ -109,14 +115,10 @@ fn specification(args: BridgeArgs, context: &Context) -> Result<BridgeSpec, Prob
     spec.once = args.once;
     spec.linger = args.linger;
     spec.leave_stopped = args.leave_stopped;
-    spec.break_means = break_means(
-        &break_here(&args.break_with).map_err(usage)?,
-        Arc::new(Local::new()),
-    )?;
-    if let Some(endpoint) = args.break_port {
+    if let Some(endpoint) = break_port {
         spec.break_port = BreakPort::Asked(Arc::new(OwnedOrDialled {
             state: context.state.clone(),
-            endpoint: here(&endpoint).map_err(usage)?,
+            endpoint,
         }));
     }
     Ok(spec)

@@ -4,8 +4,13 @@ use super::*;
 use crate::bridge::event::KernelState;
 use crate::bridge::mediator::{Input, Mediator, Output};
 use crate::bridge::{BreakMeans, Breaker};
-use crate::model::Deadline;
+use crate::bridge::{ControlRequest, ControlledStream};
+use crate::model::{Deadline, NativeBreak};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 struct TestBreaker;
 
@@ -43,7 +48,9 @@ async fn nothing_comes_between_break_and_g() {
 
 #[tokio::test(start_paused = true)]
 async fn telnet_break_is_two_bytes_in_the_stream_and_none_is_refused() {
-    let mut rig = Rig::new(Policy::Console, |spec| spec.break_means = BreakMeans::telnet());
+    let mut rig = Rig::new(Policy::Console, |spec| {
+        spec.break_means = BreakMeans::By(NativeBreak::Telnet)
+    });
     let mut vm = rig.up().await;
     assert_eq!(rig.handle.break_in().await.unwrap(), Ok("telnet".to_owned()));
     assert_eq!(read(&mut vm, 3).await, b"\xff\xf3g");
@@ -52,6 +59,100 @@ async fn telnet_break_is_two_bytes_in_the_stream_and_none_is_refused() {
     let _vm = rig.up().await;
     let refused = rig.handle.break_in().await.unwrap().unwrap_err();
     assert!(refused.starts_with("none: there is no way"), "{refused}");
+}
+
+/// A stream in which `^` asks for a BREAK.
+struct Asking {
+    stream: DuplexStream,
+    asked: bool,
+}
+
+impl AsyncRead for Asking {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.asked {
+            return Poll::Pending;
+        }
+        let mut byte = [0];
+        let mut one = ReadBuf::new(&mut byte);
+        std::task::ready!(Pin::new(&mut self.stream).poll_read(context, &mut one))?;
+        match one.filled() {
+            b"^" => {
+                self.asked = true;
+                Poll::Pending
+            }
+            bytes => {
+                buffer.put_slice(bytes);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Asking {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl ControlledStream for Asking {
+    fn native_breaks(&self) -> &'static [NativeBreak] {
+        &[]
+    }
+    fn poll_break(&mut self, _: NativeBreak, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+    fn take_request(&mut self) -> Option<ControlRequest> {
+        std::mem::take(&mut self.asked).then_some(ControlRequest::Break)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_break_that_a_client_asks_for_keeps_its_place_among_the_bytes() {
+    let mut rig = Rig::new(Policy::Console, |spec| {
+        spec.break_means = BreakMeans::By(NativeBreak::Telnet);
+    });
+    let mut vm = rig.up().await;
+    let (mut client, theirs) = tokio::io::duplex(1 << 10);
+    let asking = Asking {
+        stream: theirs,
+        asked: false,
+    };
+    let request = AttachRequest {
+        channel: Channel::controlled(asking, Facts::half_closing("test")),
+        mode: AttachMode::ReadWrite,
+        since: Since::Now,
+        preface: Vec::new(),
+        received: Vec::new(),
+    };
+    rig.handle.attach(request).await.unwrap().unwrap();
+    client.write_all(b"ab^g^^c").await.unwrap();
+    assert_eq!(read(&mut vm, 10).await, b"ab\xff\xf3g\xff\xf3\xff\xf3c");
+    let told = rig.until(|event| matches!(event, Event::Break { .. })).await;
+    assert!(matches!(told, Event::Break { way, result } if way == "telnet" && result == "sent"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_without_the_break_that_is_named_says_so() {
+    let mut rig = Rig::new(Policy::Console, |spec| {
+        spec.break_means = BreakMeans::By(NativeBreak::Rfc2217);
+    });
+    let _vm = rig.up().await;
+    let refused = rig.handle.break_in().await.unwrap().unwrap_err();
+    assert_eq!(refused, "rfc2217: the stream has no BREAK by `rfc2217`");
 }
 
 /// Upper-cases the target's bytes, passes the debugger's, and frees the "kernel" 100 ms after it was asked.
@@ -96,7 +197,7 @@ impl Mediator for TestMediator {
 async fn a_mediator_sees_every_byte_and_frees_the_kernel_at_the_end() {
     let mut rig = Rig::new(Policy::Gdb, |spec| {
         spec.mediator = Some(Box::new(TestMediator::default()));
-        spec.break_means = BreakMeans::telnet();
+        spec.break_means = BreakMeans::By(NativeBreak::Telnet);
         let path = match &spec.target {
             crate::bridge::TargetSource::Fixed(endpoint) => match &endpoint.address {
                 Address::Unix(path) => path.with_file_name("gdb"),
