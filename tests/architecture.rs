@@ -253,6 +253,11 @@ fn runner_uses_of_the_bridge_only_what_it_implements() {
             if ![
                 "Breaker",
                 "Dialer",
+                "Opener",
+                "Opening",
+                "Remarks",
+                "Channel",
+                "Facts",
                 "BreakMeans",
                 "BreakOwner",
                 "BreakPort",

@@ -1,7 +1,11 @@
-//! What a bridge asks of others: where the target is now, and how BREAK reaches it.
+//! What a bridge asks of others: where the target is now, how a stream is opened that needs a process, and how BREAK
+//! reaches the guest.
 
-use crate::model::{Deadline, EndpointSpec, NativeBreak};
+use crate::bridge::channel::Channel;
+use crate::model::{Deadline, EndpointSpec, NativeBreak, Problem};
 use std::fmt;
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 
 /// Knows where a VM's port is *now* (a PTY's path, a free port, a domain ID). Asked before every dial.
@@ -12,6 +16,54 @@ pub trait Dialer: Send + Sync {
     ///
     /// The reason, as a fragment; the VM side is then *away* and asked again later.
     fn locate(&self, deadline: Deadline) -> Result<EndpointSpec, String>;
+}
+
+type TakeRemark = dyn Fn(&EndpointSpec, String) + Send + Sync;
+
+/// What a stream's process says beside its bytes (its standard error), for the event `said`. Usable on any thread.
+#[derive(Clone)]
+pub struct Remarks(Arc<TakeRemark>);
+
+impl Remarks {
+    /// Makes them of what takes a line of an endpoint. It must not wait.
+    pub fn new(take: impl Fn(&EndpointSpec, String) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+
+    /// Passes one line on, without its line end.
+    pub fn say(&self, endpoint: &EndpointSpec, line: String) {
+        (self.0)(endpoint, line);
+    }
+}
+
+impl fmt::Debug for Remarks {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Remarks(..)")
+    }
+}
+
+/// A stream that is being opened.
+pub type Opening = Pin<Box<dyn Future<Output = io::Result<Channel>> + Send>>;
+
+/// Opens the streams that need a process or SSH: `exec:` and `via=`. One opener serves one bridge, in its runtime.
+pub trait Opener: Send + Sync {
+    /// Refuses an endpoint that it cannot open, by its name, with what to use instead.
+    ///
+    /// # Errors
+    ///
+    /// Precondition.
+    fn check(&self, endpoint: &EndpointSpec) -> Result<(), Problem>;
+
+    /// Opens an endpoint once. A failure's text is the `reason` of the `target` event.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up; what it started is ended.
+    fn open(&self, endpoint: &EndpointSpec, remarks: &Remarks) -> Opening;
+
+    /// Ends everything that was started for streams, and returns when it is gone. The bridge calls it once, at its end,
+    /// with its channels closed.
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
 /// Where the target's endpoint comes from.

@@ -123,6 +123,13 @@ pub enum Event {
         /// `sent`, or why not.
         result: String,
     },
+    /// The process of an `exec:` or `via=` endpoint wrote a line to its standard error.
+    Said {
+        /// Whose.
+        endpoint: String,
+        /// The line, without its end; what is no UTF-8 is replaced.
+        line: String,
+    },
     /// The log cannot be written (its bytes are counted), or can be again.
     Log {
         /// `failed` or `written`.

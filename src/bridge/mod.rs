@@ -16,13 +16,17 @@ pub mod history;
 pub mod line;
 pub mod mediator;
 pub mod open;
+pub mod openings;
 pub mod pump;
 pub mod spec;
 pub mod stdio;
 pub mod sys;
 
 pub use channel::{Channel, Facts};
-pub use dial::{BreakMeans, BreakOwner, BreakPort, BreakPortSource, Breaker, Dialer, TargetSource};
+pub use dial::{
+    BreakMeans, BreakOwner, BreakPort, BreakPortSource, Breaker, Dialer, Opener, Opening, Remarks,
+    TargetSource,
+};
 pub use engine::{Beside, Engine, Outcome, RunningBridge, Signals, StopSignal, start};
 pub use event::{Event, EventRecord, KernelState, SharedEvent, TargetState};
 pub use gdb_policy::{GdbPolicy, GdbPolicySpec, KeepPlanted};

@@ -35,12 +35,6 @@ pub fn check_served(endpoint: &EndpointSpec, side: Side) -> Result<(), Problem> 
         )
         .hint(instead))
     };
-    if !endpoint.via.is_empty() {
-        return refuse(
-            "`via=` is",
-            "Forward the port yourself, `ssh -L 7001:127.0.0.1:7001 HOST`, and write `connect:tcp:127.0.0.1:7001`.",
-        );
-    }
     match &endpoint.address {
         Address::Unix(_) | Address::Tcp { .. } | Address::Pty { .. } | Address::Stdio => Ok(()),
         Address::File(_) if side == Side::Client => Ok(()),

@@ -1,10 +1,11 @@
 //! Everything that a bridge is told before it starts.
 
-use crate::bridge::dial::{BreakMeans, BreakPort, TargetSource};
+use crate::bridge::dial::{BreakMeans, BreakPort, Opener, TargetSource};
 use crate::bridge::mediator::Mediator;
 use crate::model::{ClientPrefix, ClientSpec, EndpointSpec, FailureKind, Policy, Problem};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How often a local target is dialled while it is away: a tenth of a second is not seen by a user and costs nothing.
@@ -43,6 +44,8 @@ pub struct BridgeSpec {
     pub leave_stopped: bool,
     /// A kernel whose debugger went away without a word is freed at once instead of at the bridge's end.
     pub free_when_debugger_dies: bool,
+    /// Opens `exec:` and `via=`; `None` refuses them.
+    pub opener: Option<Arc<dyn Opener>>,
     /// How BREAK reaches the guest.
     pub break_means: BreakMeans,
     /// Which stream takes the `g`.
@@ -67,6 +70,7 @@ impl BridgeSpec {
             linger: DEFAULT_LINGER,
             leave_stopped: false,
             free_when_debugger_dies: false,
+            opener: None,
             break_means: BreakMeans::None,
             break_port: BreakPort::Target,
         }

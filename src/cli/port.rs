@@ -197,7 +197,10 @@ pub fn break_here(way: &BreakWith) -> Result<BreakWith, EndpointError> {
 /// Usage: the endpoint does not have what the way needs. Precondition: not served yet.
 pub fn named_break(way: &BreakWith, endpoint: &EndpointSpec) -> Result<BreakMeans, Problem> {
     way.check_for(endpoint)?;
-    break_means(&break_here(way).map_err(usage)?, Arc::new(Local::new()))
+    Ok(break_means(
+        &break_here(way).map_err(usage)?,
+        Arc::new(Local::new()),
+    ))
 }
 
 /// A wrong endpoint on the command line.

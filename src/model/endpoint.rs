@@ -1,5 +1,6 @@
 //! The address of a byte stream: `[listen:|connect:]KIND:ADDRESS[,option=value…]`.
 
+mod command;
 mod parse;
 mod place;
 mod text;
@@ -9,6 +10,7 @@ use crate::model::policy::ClientPrefix;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use command::ExecCommand;
 pub use parse::{EndpointError, starts_with_kind};
 pub(crate) use parse::{UNIX_PATH_BYTES, split_commas};
 pub(crate) use place::resolved_path;
@@ -88,8 +90,8 @@ pub enum Address {
     },
     /// Our own standard input and output.
     Stdio,
-    /// A child's standard input and output: program and arguments, never empty.
-    Exec(Vec<String>),
+    /// A child's standard input and output.
+    Exec(ExecCommand),
     /// A file that bytes are appended to (clients only).
     File(PathBuf),
 }
@@ -218,11 +220,7 @@ impl fmt::Display for EndpointSpec {
                 }
             }
             Address::Stdio => formatter.write_str("stdio")?,
-            Address::Exec(words) => {
-                // A NUL cannot come in: the words were split from a string that the parser checked.
-                let joined = shlex::try_join(words.iter().map(String::as_str)).map_err(|_| fmt::Error)?;
-                return write!(formatter, "exec:{joined}");
-            }
+            Address::Exec(command) => return write!(formatter, "exec:{command}"),
             Address::File(path) => write!(formatter, "file:{}", escaped(&path.to_string_lossy()))?,
         }
         for hop in &self.via {

@@ -19,7 +19,9 @@ pub use break_with::{BreakWith, NativeBreak};
 pub use deadline::{Cancel, Deadline, Wait};
 pub use digest::Digest;
 pub use edit::{EditOperation, FileEdit, FileFormat};
-pub use endpoint::{Address, ClientSpec, EndpointError, EndpointSpec, Role, SshHop, TargetOrEndpoint};
+pub use endpoint::{
+    Address, ClientSpec, EndpointError, EndpointSpec, ExecCommand, Role, SshHop, TargetOrEndpoint,
+};
 pub use failure::{FailureKind, Problem};
 pub use host::{HostPath, HostRef};
 pub use invocation::{Invocation, Purpose};

@@ -1,10 +1,10 @@
 //! From a way of sending BREAK, as written, to something that a bridge can use.
 
 use crate::bridge::{BreakMeans, Breaker};
-use crate::model::{BreakWith, Cancel, Deadline, FailureKind, HostPath, NativeBreak, Problem, Wait};
+use crate::model::{BreakWith, Cancel, Deadline, HostPath, Invocation, NativeBreak, Wait};
 use crate::plan::QmpCommand;
-use crate::runner::Runner;
 use crate::runner::qmp::qmp;
+use crate::runner::{Output, RunError, Runner, Status};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,32 +35,103 @@ impl Breaker for QmpBreaker {
     }
 }
 
-/// Makes the means of a way. `runner` reaches the host that QEMU runs on.
-///
-/// # Errors
-///
-/// Precondition: the way is not served yet.
-pub fn break_means(way: &BreakWith, runner: Arc<dyn Runner>) -> Result<BreakMeans, Problem> {
-    let refuse = |name: &str, instead: &str| {
-        Err(Problem::new(
-            FailureKind::Precondition,
-            format!("BREAK by `{name}` is not served yet"),
-        )
-        .hint(instead))
+/// Sends BREAK by a command of the user, one for each BREAK. It is killed with its children when its time is over.
+struct CommandBreaker {
+    runner: Arc<dyn Runner>,
+    words: Vec<String>,
+}
+
+impl Breaker for CommandBreaker {
+    fn way(&self) -> String {
+        format!("exec:{}", self.words.first().map_or("", String::as_str))
+    }
+
+    fn send_break(&self, deadline: Deadline) -> Result<(), String> {
+        let Some((program, arguments)) = self.words.split_first() else {
+            return Err("there is no command".into());
+        };
+        let invocation = Invocation::changes(program, arguments.iter().map(String::as_str));
+        let wait = Wait::new(deadline, Cancel::new(), "the command to send BREAK");
+        match self.runner.run(&invocation, &wait) {
+            Ok(output) => failure(&output).map_or(Ok(()), Err),
+            Err(RunError::DeadlinePassed { .. }) => Err("it did not end within 500 ms and was killed".into()),
+            Err(RunError::Io { what, source }) => Err(format!("cannot {what}: {source}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Puts a failed command into words, with the last line that it said.
+fn failure(output: &Output) -> Option<String> {
+    let how = match output.status {
+        Status::Exited(0) => return None,
+        Status::Exited(code) => format!("it ended with {code}"),
+        Status::Signalled(signal) => format!("it was ended by signal {signal}"),
     };
+    let said = String::from_utf8_lossy(&output.stderr);
+    Some(match said.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!("{how}: {line}"),
+        None => how,
+    })
+}
+
+/// Makes the means of a way. `runner` reaches the host that QEMU or the command runs on.
+pub fn break_means(way: &BreakWith, runner: Arc<dyn Runner>) -> BreakMeans {
     match way {
-        BreakWith::None => Ok(BreakMeans::None),
-        BreakWith::Telnet => Ok(BreakMeans::By(NativeBreak::Telnet)),
-        BreakWith::Rfc2217 => Ok(BreakMeans::By(NativeBreak::Rfc2217)),
-        BreakWith::Tty => Ok(BreakMeans::By(NativeBreak::Tty)),
-        BreakWith::Qmp { path, id } => Ok(BreakMeans::Beside(Arc::new(QmpBreaker {
+        BreakWith::None => BreakMeans::None,
+        BreakWith::Telnet => BreakMeans::By(NativeBreak::Telnet),
+        BreakWith::Rfc2217 => BreakMeans::By(NativeBreak::Rfc2217),
+        BreakWith::Tty => BreakMeans::By(NativeBreak::Tty),
+        BreakWith::Qmp { path, id } => BreakMeans::Beside(Arc::new(QmpBreaker {
             runner,
             socket: path.clone(),
             id: id.clone(),
-        }))),
-        BreakWith::Exec(_) => refuse(
-            "exec",
-            "For QEMU write `--break-with qmp:PATH`; else break in from the guest: `echo g > /proc/sysrq-trigger`.",
-        ),
+        })),
+        BreakWith::Exec(words) => BreakMeans::Beside(Arc::new(CommandBreaker {
+            runner,
+            words: words.clone(),
+        })),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::runner::local::Local;
+    use std::time::{Duration, Instant};
+
+    fn send(command: &str, timeout: Duration) -> (String, Result<(), String>) {
+        let way: BreakWith = command.parse().unwrap();
+        let means = break_means(&way, Arc::new(Local::new()));
+        let BreakMeans::Beside(breaker) = means else {
+            panic!("{means:?}");
+        };
+        (
+            breaker.way(),
+            breaker.send_break(Deadline::after(Instant::now(), timeout)),
+        )
+    }
+
+    #[test]
+    fn a_command_sends_break_or_says_why_not() {
+        let long = Duration::from_secs(20);
+        assert_eq!(send("exec:sh -c 'exit 0'", long), ("exec:sh".into(), Ok(())));
+        assert_eq!(
+            send("exec:sh -c 'echo no such port >&2; exit 3'", long)
+                .1
+                .unwrap_err(),
+            "it ended with 3: no such port"
+        );
+        assert!(
+            send("exec:no-such-command x", long)
+                .1
+                .unwrap_err()
+                .contains("was not found")
+        );
+        assert_eq!(
+            send("exec:sleep 1000", Duration::from_millis(20)).1.unwrap_err(),
+            "it did not end within 500 ms and was killed"
+        );
     }
 }

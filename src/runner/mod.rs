@@ -1,9 +1,12 @@
 //! How commands and streams reach a host. The only place that starts processes or opens a host's streams.
 
 mod api;
+mod attended;
 pub mod break_means;
+mod child_stream;
 pub mod foreground;
 pub mod local;
+pub mod opener;
 pub mod qmp;
 pub mod sys;
 

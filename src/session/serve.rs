@@ -5,10 +5,12 @@ use crate::bridge::{
 };
 use crate::model::{Policy, Problem};
 use crate::rsp::WhenGdbDies;
+use crate::runner::opener::ProcessOpener;
 use crate::session::owner::{Claim, claim};
 use crate::session::planted::PlantedFiles;
 use crate::session::port_key::PortKey;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Claims a port under all its keys and starts its bridge with the control socket beside it. The port is given back when
 /// the bridge has ended. A `gdb` bridge without a mediator gets the one of kgdb, with what an earlier bridge on this port
@@ -29,6 +31,9 @@ pub fn start_owned(
     };
     if spec.policy == Policy::Gdb && spec.mediator.is_none() {
         spec.mediator = Some(Box::new(gdb_policy(state, keys, &spec)?));
+    }
+    if spec.opener.is_none() {
+        spec.opener = Some(Arc::new(ProcessOpener::new()));
     }
     let beside: Beside = Box::new(move |handle| {
         let server = ownership.listen()?;

@@ -77,9 +77,9 @@ pub fn target_port(hosts: &dyn Hosts, target: &TargetSpec, port: &PortSpec) -> R
     Ok(TargetPort {
         keys,
         break_means: match (&port.break_with, native, drivers_way) {
-            (Some(way), ..) => break_means(way, runner)?,
+            (Some(way), ..) => break_means(way, runner),
             (None, native @ BreakMeans::By(_), _) => native,
-            (None, _, Some(way)) => break_means(&way, runner)?,
+            (None, _, Some(way)) => break_means(&way, runner),
             (None, native, None) => native,
         },
         source: match now {

@@ -17,6 +17,7 @@ mod demo;
 mod e2e_bridge;
 mod e2e_debug;
 mod endpoint;
+mod exec;
 mod guest;
 mod kit;
 mod plan_apply;
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(control::trials());
     trials.extend(profile::trials());
     trials.extend(endpoint::trials());
+    trials.extend(exec::trials());
     trials.extend(e2e_bridge::trials());
     trials.extend(demo::trials());
     trials.extend(e2e_debug::trials());

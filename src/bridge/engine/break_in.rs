@@ -11,7 +11,9 @@ use crate::bridge::event::Event;
 use crate::bridge::line::ControlRequest;
 use crate::bridge::mediator::Input;
 use crate::bridge::open::away_reason;
+use crate::bridge::openings::Openings;
 use crate::model::NativeBreak;
+
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -57,6 +59,7 @@ enum Act {
 pub(super) struct BreakInState {
     means: BreakMeans,
     port: BreakPort,
+    openings: Openings,
     act: Act,
     open_port: Option<(Channel, Instant)>,
     /// The last BREAK was a whole break-in, by an owner.
@@ -66,10 +69,11 @@ pub(super) struct BreakInState {
 }
 
 impl BreakInState {
-    pub fn new(means: BreakMeans, port: BreakPort) -> Self {
+    pub fn new(means: BreakMeans, port: BreakPort, openings: Openings) -> Self {
         Self {
             means,
             port,
+            openings,
             act: Act::Idle,
             open_port: None,
             whole: false,
@@ -107,7 +111,7 @@ impl BreakInState {
         self.open_port = None;
         let means = self.means.clone();
         let port = self.port.clone();
-        self.act = Act::Sending(Box::pin(send_break(means, port)), asked);
+        self.act = Act::Sending(Box::pin(send_break(means, port, self.openings.clone())), asked);
     }
 }
 

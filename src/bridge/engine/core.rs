@@ -9,12 +9,13 @@ use super::slot::Slot;
 use super::target::TargetSide;
 use crate::bridge::capture::Capture;
 use crate::bridge::channel::Channel;
-use crate::bridge::dial::BreakPort;
+use crate::bridge::dial::{BreakPort, Remarks};
 use crate::bridge::event::{EVENT_VERSION, Event, EventRecord, SharedEvent};
 use crate::bridge::handle::{BridgeHandle, Command};
 use crate::bridge::history::History;
 use crate::bridge::mediator::{Mediator, Output};
-use crate::bridge::open::{Side, check_served};
+use crate::bridge::open::Side;
+use crate::bridge::openings::Openings;
 use crate::bridge::spec::BridgeSpec;
 use crate::model::{EndpointSpec, FailureKind, Policy, Problem, Role};
 use std::cell::RefCell;
@@ -24,7 +25,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, Sleep};
 
 /// One read of a stream; shared by all bridges of a thread. A Unix socket gives up to 208 KiB at once.
@@ -122,17 +123,18 @@ impl Engine {
                 }))
             }
         };
+        let (handle, commands) = BridgeHandle::new();
+        let openings = Openings::new(spec.opener.take(), remarks(&handle));
         if let BreakPort::Endpoint(endpoint) = &spec.break_port {
-            check_break_port(endpoint)?;
+            check_break_port(endpoint, &openings)?;
         }
         let log = spec.log.as_deref().map(Capture::open).transpose()?;
         let slots = spec
             .clients
             .iter()
-            .map(|client| Slot::open(client, spec.reconnect_every))
+            .map(|client| Slot::open(client, spec.reconnect_every, &openings))
             .collect::<Result<Vec<_>, _>>()?;
-        let target = TargetSide::open(spec.target, spec.reconnect_every, now)?;
-        let (handle, commands) = BridgeHandle::new();
+        let target = TargetSide::open(spec.target, spec.reconnect_every, now, openings.clone())?;
         Ok(Self {
             options: Options {
                 policy: spec.policy,
@@ -153,7 +155,7 @@ impl Engine {
             log,
             counters: Counters::default(),
             life: Life::Running,
-            break_in: BreakInState::new(spec.break_means, spec.break_port),
+            break_in: BreakInState::new(spec.break_means, spec.break_port, openings),
             paused: None,
             wait_until: spec.wait.map(|wait| now + wait),
             now,
@@ -283,14 +285,7 @@ impl Engine {
     }
 
     pub(super) fn emit(&self, event: Event) {
-        tracing::debug!(?event, "bridge");
-        let record: SharedEvent = Arc::new(EventRecord {
-            v: EVENT_VERSION,
-            time: jiff::Timestamp::now(),
-            event,
-        });
-        // Nobody has to listen.
-        let _ = self.handle.event_sender().send(record);
+        emit(self.handle.event_sender(), event);
     }
 
     pub(super) fn history(&self) -> Option<&History> {
@@ -329,10 +324,31 @@ impl std::fmt::Debug for Engine {
     }
 }
 
+fn emit(events: &broadcast::Sender<SharedEvent>, event: Event) {
+    tracing::debug!(?event, "bridge");
+    let record: SharedEvent = Arc::new(EventRecord {
+        v: EVENT_VERSION,
+        time: jiff::Timestamp::now(),
+        event,
+    });
+    // Nobody has to listen.
+    let _ = events.send(record);
+}
+
+/// Makes an event of each line that a stream's process says. (A clone of the handle itself would keep the bridge's
+/// command queue open.)
+fn remarks(handle: &BridgeHandle) -> Remarks {
+    let events = handle.event_sender().clone();
+    Remarks::new(move |endpoint, line| {
+        let endpoint = endpoint.to_string();
+        emit(&events, Event::Said { endpoint, line });
+    })
+}
+
 /// A break port is gone to, for each break-in anew.
-fn check_break_port(endpoint: &EndpointSpec) -> Result<(), Problem> {
+fn check_break_port(endpoint: &EndpointSpec, openings: &Openings) -> Result<(), Problem> {
     if endpoint.role == Some(Role::Connect) {
-        return check_served(endpoint, Side::Target);
+        return openings.check(endpoint, Side::Target);
     }
     Err(Problem::new(
         FailureKind::Usage,

@@ -3,6 +3,7 @@
 use crate::bridge::channel::Channel;
 use crate::bridge::dial::{BreakMeans, BreakPort};
 use crate::bridge::open;
+use crate::bridge::openings::Openings;
 use crate::model::{Deadline, NativeBreak};
 use std::future::poll_fn;
 use std::io;
@@ -62,7 +63,7 @@ pub(super) fn has_own(channel: &Channel, kind: NativeBreak) -> bool {
 }
 
 /// Opens the break port, then sends the BREAK; an owner does everything.
-pub(super) async fn send_break(means: BreakMeans, port: BreakPort) -> Sent {
+pub(super) async fn send_break(means: BreakMeans, port: BreakPort, openings: Openings) -> Sent {
     let failed = |way: String, reason: String| Sent {
         way,
         result: Err(reason),
@@ -81,16 +82,21 @@ pub(super) async fn send_break(means: BreakMeans, port: BreakPort) -> Sent {
         BreakPort::Owner(owner) => owner.way(),
         _ => means.way(),
     };
-    let result = send(means, port, &mut way).await;
+    let result = send(means, port, &openings, &mut way).await;
     Sent { way, result, whole }
 }
 
-async fn send(means: BreakMeans, port: BreakPort, way: &mut String) -> Result<Left, String> {
+async fn send(
+    means: BreakMeans,
+    port: BreakPort,
+    openings: &Openings,
+    way: &mut String,
+) -> Result<Left, String> {
     let channel = match port {
         BreakPort::Target => None,
         BreakPort::Asked(_) => return Err("whoever knows the break port does not know it".into()),
         BreakPort::Endpoint(endpoint) => Some(
-            timeout(WAY_DEADLINE, open::dial(&endpoint))
+            timeout(WAY_DEADLINE, openings.dial(&endpoint))
                 .await
                 .map_err(|_| format!("`{endpoint}` did not answer within 500 ms"))?
                 .map_err(|error| format!("`{endpoint}`: {}", open::away_reason(&error)))?,

@@ -2,7 +2,8 @@
 
 use super::target::futures_now;
 use crate::bridge::channel::Channel;
-use crate::bridge::open::{self, Listener, Side, check_served};
+use crate::bridge::open::{self, Listener, Side};
+use crate::bridge::openings::{Openings, longest_pause, starts_something};
 use crate::model::{Address, ClientPrefix, ClientSpec, EndpointSpec, FailureKind, Problem};
 use std::fmt;
 use std::io;
@@ -14,8 +15,8 @@ use tokio::time::Instant;
 /// After a failed accept (no descriptor left) the listener rests, since it would fail again at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A remote client is dialled at most this rarely.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A command that ran for longer than this served somebody, and is started again without a longer pause.
+const RAN_WELL: Duration = Duration::from_secs(1);
 
 enum Source {
     Listener(Listener),
@@ -44,8 +45,11 @@ pub(super) struct Slot {
     /// Whether clients of this endpoint may write.
     pub writes: bool,
     pub not_before: Option<Instant>,
+    openings: Openings,
     every: Duration,
     pause: Duration,
+    /// When a command was started last.
+    dialled_at: Option<Instant>,
 }
 
 impl Slot {
@@ -53,9 +57,9 @@ impl Slot {
     ///
     /// # Errors
     ///
-    /// Precondition, see [`Listener::open`] and [`check_served`].
-    pub fn open(spec: &ClientSpec, every: Duration) -> Result<Self, Problem> {
-        check_served(&spec.endpoint, Side::Client)?;
+    /// Precondition, see [`Listener::open`] and [`Openings::check`].
+    pub fn open(spec: &ClientSpec, every: Duration, openings: &Openings) -> Result<Self, Problem> {
+        openings.check(&spec.endpoint, Side::Client)?;
         let mut served = spec.endpoint.to_string();
         let source = match Listener::open(&spec.endpoint)? {
             Some((listener, endpoint)) => {
@@ -80,8 +84,10 @@ impl Slot {
             served,
             writes: spec.prefix != Some(ClientPrefix::Ro),
             not_before: None,
+            openings: openings.clone(),
             every,
             pause: every,
+            dialled_at: None,
         })
     }
 
@@ -106,10 +112,19 @@ impl Slot {
             },
             Source::Dialled(_) if full => Poll::Pending,
             Source::Dialled(dial) => {
-                let endpoint = &self.endpoint;
+                let longest = longest_pause(&self.endpoint, self.every);
+                if dial.is_none() && starts_something(&self.endpoint) {
+                    let ended_soon = self.dialled_at.is_some_and(|at| now < at + self.pause + RAN_WELL);
+                    self.pause = if ended_soon {
+                        (self.pause * 2).min(longest)
+                    } else {
+                        self.every
+                    };
+                    self.dialled_at = Some(now);
+                }
                 let future = dial.get_or_insert_with(|| {
-                    let endpoint = endpoint.clone();
-                    Box::pin(async move { open::dial(&endpoint).await })
+                    let (endpoint, openings) = (self.endpoint.clone(), self.openings.clone());
+                    Box::pin(async move { openings.dial(&endpoint).await })
                 });
                 let result = match future.as_mut().poll(context) {
                     Poll::Ready(result) => result,
@@ -119,13 +134,13 @@ impl Slot {
                 self.not_before = Some(now + self.pause);
                 match result {
                     Ok(channel) => {
-                        self.pause = self.every;
+                        if !starts_something(&self.endpoint) {
+                            self.pause = self.every;
+                        }
                         Poll::Ready(channel)
                     }
                     Err(_) => {
-                        if !self.endpoint.is_local() {
-                            self.pause = (self.pause * 2).min(LONGEST_PAUSE.max(self.every));
-                        }
+                        self.pause = (self.pause * 2).min(longest);
                         Poll::Pending
                     }
                 }

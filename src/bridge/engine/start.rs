@@ -112,6 +112,7 @@ fn run_thread(
             return Outcome::Failed(problem);
         }
     };
+    let opener = spec.opener.clone();
     let outcome = runtime.block_on(async {
         // Taken over first: whoever reads `ready` may send one at once.
         let signals = match signals {
@@ -141,11 +142,14 @@ fn run_thread(
         );
         // The starter waits for exactly this.
         let _ = started.send(Ok(answer));
-        let Some(beside) = beside else {
-            return engine.run().await;
-        };
-        let beside = tokio::spawn(beside);
+        let beside = beside.map(tokio::spawn);
         let outcome = engine.run().await;
+        if let Some(opener) = opener {
+            opener.close().await;
+        }
+        let Some(beside) = beside else {
+            return outcome;
+        };
         // It sees the bridge's end by itself; what it still says to its clients gets a moment.
         let _ = tokio::time::timeout(LAST_WORDS, beside).await;
         outcome

@@ -3,7 +3,8 @@
 use crate::bridge::channel::Channel;
 use crate::bridge::dial::TargetSource;
 use crate::bridge::event::TargetState;
-use crate::bridge::open::{self, Listener, Side, away_reason, check_served};
+use crate::bridge::open::{self, Listener, Side, away_reason};
+use crate::bridge::openings::{Openings, longest_pause, starts_something};
 use crate::bridge::sys;
 use crate::model::{Address, Deadline, EndpointSpec, FailureKind, Problem, Role};
 use std::fmt;
@@ -15,8 +16,8 @@ use tokio::time::Instant;
 /// How long a driver may look for the port's address.
 const LOCATE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A remote target is dialled at most this rarely.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// A driver that cannot find the port is asked at most this rarely.
+const LONGEST_LOCATE_PAUSE: Duration = Duration::from_secs(2);
 
 type DialResult = Result<(Channel, EndpointSpec), (String, Option<EndpointSpec>)>;
 type DialFuture = Pin<Box<dyn Future<Output = DialResult> + Send>>;
@@ -61,10 +62,15 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) struct TargetSide {
     source: TargetSource,
+    openings: Openings,
     listener: Option<Listener>,
     link: Link,
     every: Duration,
     pause: Duration,
+    /// For what is gone to now.
+    longest_pause: Duration,
+    /// Each dial starts a command: the pause is that of its last end, not of its start.
+    is_command: bool,
     dialled_at: Option<Instant>,
     pub endpoint: String,
     pub reason: String,
@@ -81,13 +87,21 @@ impl TargetSide {
     /// # Errors
     ///
     /// Precondition, see [`Listener::open`] and `check_target_path`; usage for an endpoint that can be no target.
-    pub fn open(source: TargetSource, every: Duration, now: Instant) -> Result<Self, Problem> {
+    pub fn open(
+        source: TargetSource,
+        every: Duration,
+        now: Instant,
+        openings: Openings,
+    ) -> Result<Self, Problem> {
         let mut side = Self {
             source: source.clone(),
+            openings,
             listener: None,
             link: Link::Waiting(now),
             every,
             pause: every,
+            longest_pause: every,
+            is_command: false,
             dialled_at: None,
             endpoint: "not located yet".into(),
             reason: "not dialled yet".into(),
@@ -98,7 +112,7 @@ impl TargetSide {
         let TargetSource::Fixed(endpoint) = source else {
             return Ok(side);
         };
-        check_served(&endpoint, Side::Target)?;
+        side.openings.check(&endpoint, Side::Target)?;
         side.endpoint = endpoint.to_string();
         if let Some((listener, served)) = Listener::open(&endpoint)? {
             side.endpoint = served.to_string();
@@ -106,6 +120,8 @@ impl TargetSide {
             side.link = Link::Listening;
             side.reason = "nobody connected yet".into();
             side.undecided = false;
+        } else if !endpoint.via.is_empty() {
+            // It is another machine's: nothing to look at here.
         } else if let Address::Unix(path) = &endpoint.address {
             sys::check_target_path(path)?;
         } else if endpoint.address == Address::Stdio {
@@ -164,8 +180,13 @@ impl TargetSide {
         } else if self.listener.is_some() {
             Link::Listening
         } else {
-            self.pause = self.every;
-            Link::Waiting(self.dialled_at.map_or(now, |at| (at + self.every).max(now)))
+            let lived = self.dialled_at.map_or(Duration::ZERO, |at| now - at);
+            self.pause = if self.is_command && lived < self.longest_pause {
+                (self.pause * 2).min(self.longest_pause)
+            } else {
+                self.every
+            };
+            Link::Waiting(self.dialled_at.map_or(now, |at| (at + self.pause).max(now)))
         };
     }
 
@@ -193,7 +214,11 @@ impl TargetSide {
             && until <= now
         {
             self.dialled_at = Some(now);
-            self.link = Link::Dialling(Box::pin(locate_and_dial(self.source.clone(), now)));
+            self.link = Link::Dialling(Box::pin(locate_and_dial(
+                self.source.clone(),
+                self.openings.clone(),
+                now,
+            )));
         }
         let Link::Dialling(dial) = &mut self.link else {
             return None;
@@ -201,15 +226,19 @@ impl TargetSide {
         match dial.as_mut().poll(context) {
             Poll::Pending => None,
             Poll::Ready(Ok((channel, endpoint))) => {
+                self.longest_pause = longest_pause(&endpoint, self.every);
+                self.is_command = starts_something(&endpoint);
                 self.endpoint = endpoint.to_string();
                 let peer = channel.facts().peer.clone();
                 self.came(channel);
                 Some(Change::Up { peer })
             }
             Poll::Ready(Err((reason, endpoint))) => {
-                let is_local = match (&endpoint, &self.source) {
-                    (Some(endpoint), _) | (None, TargetSource::Fixed(endpoint)) => endpoint.is_local(),
-                    (None, TargetSource::Asked(_)) => false,
+                self.longest_pause = match (&endpoint, &self.source) {
+                    (Some(endpoint), _) | (None, TargetSource::Fixed(endpoint)) => {
+                        longest_pause(endpoint, self.every)
+                    }
+                    (None, TargetSource::Asked(_)) => LONGEST_LOCATE_PAUSE.max(self.every),
                 };
                 if let Some(endpoint) = endpoint {
                     self.endpoint = endpoint.to_string();
@@ -218,9 +247,7 @@ impl TargetSide {
                 self.undecided = false;
                 let at = self.dialled_at.unwrap_or(now);
                 self.link = Link::Waiting((at + self.pause).max(now));
-                if !is_local {
-                    self.pause = (self.pause * 2).min(LONGEST_PAUSE.max(self.every));
-                }
+                self.pause = (self.pause * 2).min(self.longest_pause);
                 Some(Change::Failed)
             }
         }
@@ -230,13 +257,15 @@ impl TargetSide {
         self.link = Link::Up(channel);
         self.reason = "connected".into();
         self.connections += 1;
-        self.pause = self.every;
+        if !self.is_command {
+            self.pause = self.every;
+        }
         self.undecided = false;
         self.input_ended = false;
     }
 }
 
-async fn locate_and_dial(source: TargetSource, now: Instant) -> DialResult {
+async fn locate_and_dial(source: TargetSource, openings: Openings, now: Instant) -> DialResult {
     let endpoint = match source {
         TargetSource::Fixed(endpoint) => endpoint,
         TargetSource::Asked(dialer) => {
@@ -247,7 +276,7 @@ async fn locate_and_dial(source: TargetSource, now: Instant) -> DialResult {
                 Ok(Err(reason)) => return Err((reason, None)),
                 Err(error) => return Err((error.to_string(), None)),
             };
-            if let Err(problem) = check_served(&endpoint, Side::Target) {
+            if let Err(problem) = openings.check(&endpoint, Side::Target) {
                 return Err((problem.message, Some(endpoint)));
             }
             if endpoint.role == Some(Role::Listen) {
@@ -259,7 +288,7 @@ async fn locate_and_dial(source: TargetSource, now: Instant) -> DialResult {
             endpoint
         }
     };
-    match open::dial(&endpoint).await {
+    match openings.dial(&endpoint).await {
         Ok(channel) => Ok((channel, endpoint)),
         Err(error) => Err((away_reason(&error), Some(endpoint))),
     }

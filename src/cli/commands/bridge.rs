@@ -21,8 +21,8 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// Joins a VM's serial port to consoles, a debugger or other programs, and stays through the VM's reboots.
 ///
-/// Endpoints: unix:/path, tcp:HOST:PORT (both with `listen:` or `connect:` in front: our side of it), pty[:/link], stdio;
-/// file:/path as a client. No profile is needed.
+/// Endpoints: unix:/path, tcp:HOST:PORT (both with `listen:` or `connect:` in front: our side of it), pty[:/link], stdio,
+/// exec:COMMAND; file:/path as a client. No profile is needed.
 ///
 /// Example: vmserial bridge connect:unix:/run/vm1.serial listen:tcp:127.0.0.1:7001
 #[derive(Debug, clap::Args)]
@@ -54,7 +54,8 @@ pub struct BridgeArgs {
     /// Give up when the VM did not come within T (exit 7)
     #[arg(long, value_name = "T", value_parser = parse_duration)]
     wait: Option<Duration>,
-    /// How BREAK reaches the guest: telnet, rfc2217, tty, qmp:PATH[,id=ID] or none
+    /// How BREAK reaches the guest: telnet, rfc2217, tty, qmp:PATH[,id=ID],
+    /// exec:COMMAND or none
     /// [default: the endpoint's own (telnet, rfc2217, tty)]
     #[arg(long, value_name = "WAY")]
     break_with: Option<BreakWith>,
@@ -241,6 +242,7 @@ fn sentence(event: &Event, verbose: bool) -> Option<String> {
         Event::GdbRefused { reason } => format!("gdb refused: {reason}"),
         Event::GdbHeld { reason } => format!("gdb is held: {reason}"),
         Event::Break { way, result } => format!("break by {way}: {result}"),
+        Event::Said { endpoint, line } => format!("{endpoint}: {line}"),
         Event::Log { state, reason } => format!("log {state}: {reason}"),
         Event::Ready { .. }
         | Event::ClientAttached { .. }

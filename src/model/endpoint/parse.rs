@@ -1,6 +1,6 @@
 //! The parser of the endpoint grammar. Every error names the column, what was got, what was expected, an example.
 
-use super::{Address, ClientSpec, EndpointSpec, Role, SshHop};
+use super::{Address, ClientSpec, EndpointSpec, ExecCommand, Role, SshHop};
 use crate::model::policy::ClientPrefix;
 use std::fmt;
 use std::path::PathBuf;
@@ -212,9 +212,9 @@ fn example(kind: &str, role: Option<Role>) -> String {
 
 fn exec(parser: &Parser<'_>, after_kind: usize) -> Result<EndpointSpec, EndpointError> {
     let command = parser.text[after_kind..].strip_prefix(':').unwrap_or_default();
-    match shlex::split(command) {
-        Some(words) if !words.is_empty() => Ok(EndpointSpec::new(None, Address::Exec(words))),
-        Some(_) => Err(parser.error(
+    match ExecCommand::from_line(command) {
+        Some(command) => Ok(EndpointSpec::new(None, Address::Exec(command))),
+        None if command.trim().is_empty() => Err(parser.error(
             parser.text.len(),
             "expected a command after `exec:`",
             example("exec", None),

@@ -133,6 +133,25 @@ pub fn kill_group(leader: u32) {
     }
 }
 
+/// Asks a process group to end that [`own_group`] or [`own_session`] made.
+pub fn terminate_group(leader: u32) {
+    if let Some(pid) = i32::try_from(leader).ok().and_then(Pid::from_raw) {
+        // A group that is gone needs no asking.
+        let _ = rustix::process::kill_process_group(pid, Signal::TERM);
+    }
+}
+
+/// Makes the command of words; how they were written does not matter here.
+#[expect(clippy::disallowed_methods, reason = "the runner starts processes")]
+pub fn command(words: &[String], _written: Option<&str>) -> Command {
+    let (program, arguments) = words
+        .split_first()
+        .map_or(("", words), |(first, rest)| (first, rest));
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+}
+
 /// Puts a command into a session of its own: our terminal's signals and end do not reach it.
 pub fn own_session(command: &mut Command) {
     // SAFETY: between fork and exec only setsid is called, which is async-signal-safe and allocates nothing.

@@ -92,6 +92,30 @@ pub fn kill(_pid: u32) -> io::Result<()> {
 pub fn own_group(_command: &mut Command) {}
 
 /// Nothing to do: children are ended by their handle.
+pub fn terminate_group(_leader: u32) {}
+
+/// Makes the command of words, or of the command line as it was written: here each program splits its own.
+#[expect(clippy::disallowed_methods, reason = "the runner starts processes")]
+pub fn command(words: &[String], written: Option<&str>) -> Command {
+    use std::os::windows::process::CommandExt as _;
+    if let Some(line) = written {
+        let (program, rest) = match line.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => line.split_once(char::is_whitespace).unwrap_or((line, "")),
+        };
+        let mut command = Command::new(program);
+        command.raw_arg(rest.trim_start());
+        return command;
+    }
+    let (program, arguments) = words
+        .split_first()
+        .map_or(("", words), |(first, rest)| (first, rest));
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
+}
+
+/// Nothing to do: children are ended by their handle.
 pub fn kill_group(_leader: u32) {}
 
 /// Nothing to do: a child without a console outlives us.

@@ -18,7 +18,7 @@ fn canonical_forms() {
         ("pty:/tmp/l", "pty:/tmp/l"),
         ("tty:COM3,baud=9600", "tty:COM3,baud=9600"),
         ("stdio", "stdio"),
-        ("exec:a 'b c', d", "exec:a 'b c,' d"),
+        ("exec: a 'b c', d", "exec:a 'b c', d"),
         ("file:/x", "file:/x"),
         (
             "connect:tcp:h:1,via=a@b:22,via=c",
