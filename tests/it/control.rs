@@ -83,10 +83,10 @@ pub fn control_socket(sandbox: &Sandbox) -> PathBuf {
 }
 
 /// Asks as a script does: a line there, a line back.
-struct Asker(BufReader<UnixStream>);
+pub struct Asker(BufReader<UnixStream>);
 
 impl Asker {
-    fn new(sandbox: &Sandbox) -> Self {
+    pub fn new(sandbox: &Sandbox) -> Self {
         Self(BufReader::new(connect(&control_socket(sandbox))))
     }
 
@@ -107,7 +107,7 @@ impl Asker {
         reply
     }
 
-    fn result(&mut self, method: &str, params: Value) -> Value {
+    pub fn result(&mut self, method: &str, params: Value) -> Value {
         let reply = self.ask(method, params);
         assert!(reply["error"].is_null(), "{reply}");
         reply["result"].clone()

@@ -18,6 +18,7 @@ mod e2e_bridge;
 mod e2e_debug;
 mod endpoint;
 mod exec;
+mod faults;
 mod guest;
 mod kit;
 mod plan_apply;
@@ -41,6 +42,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(profile::trials());
     trials.extend(endpoint::trials());
     trials.extend(exec::trials());
+    trials.extend(faults::trials());
     trials.extend(e2e_bridge::trials());
     trials.extend(demo::trials());
     trials.extend(e2e_debug::trials());

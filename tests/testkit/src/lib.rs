@@ -4,6 +4,7 @@
 //! the name of a stand-in is that stand-in. It keeps its state in a folder beside the link, so that no environment
 //! variable has to reach it.
 
+pub mod faults;
 pub mod vmrun;
 
 use std::ffi::OsString;
