@@ -1,10 +1,13 @@
-//! The policy `gdb`: the protocol machine of [`crate::rsp`] behind the engine's [`Mediator`].
+//! The policies `gdb` and `console+gdb`: the protocol machine of [`crate::rsp`] behind the engine's [`Mediator`].
 
 use crate::bridge::event::{Event, KernelState};
-use crate::bridge::mediator::{Input, Mediator, Output};
+use crate::bridge::mediator::{Input, Lag, Mediator, Output};
 use crate::rsp::{self, BreakResult, Config, Freed, Machine, Planted, PortKind, WhenGdbDies};
 use std::fmt;
 use std::time::Instant;
+
+/// A gdb that shares its port with consoles may have this much waiting: it asks for one packet at a time.
+const DEBUGGER_BEHIND: usize = 64 << 10;
 
 /// Writes down what gdb has planted, before it can matter: what frees the kernel if this process is killed.
 pub type KeepPlanted = Box<dyn FnMut(&Planted) + Send>;
@@ -28,8 +31,17 @@ pub struct GdbPolicySpec {
 impl GdbPolicySpec {
     /// Makes the policy of a port that kgdb has for itself, as `vmserial bridge` uses it.
     pub fn own_port() -> Self {
+        Self::of(PortKind::Own)
+    }
+
+    /// Makes the policy of a port that kgdb shares with the console, as `vmserial bridge` uses it.
+    pub fn shared_port() -> Self {
+        Self::of(PortKind::Shared)
+    }
+
+    fn of(port: PortKind) -> Self {
         Self {
-            port: PortKind::Own,
+            port,
             break_way: None,
             when_gdb_dies: WhenGdbDies::Report,
             leave_stopped: false,
@@ -42,6 +54,7 @@ impl GdbPolicySpec {
 /// See the module.
 pub struct GdbPolicy {
     machine: Machine,
+    shared: bool,
     leave_stopped: bool,
     break_way: String,
     keep: Option<KeepPlanted>,
@@ -52,6 +65,7 @@ impl GdbPolicy {
     /// Makes the policy for a target that is not up yet.
     pub fn new(spec: GdbPolicySpec) -> Self {
         Self {
+            shared: spec.port == PortKind::Shared,
             machine: Machine::new(Config {
                 port: spec.port,
                 can_break: spec.break_way.is_some(),
@@ -79,34 +93,42 @@ impl GdbPolicy {
                 }
                 return None;
             }
-            rsp::Output::Event(event) => Output::Event(self.event(event)?),
+            rsp::Output::Event(rsp::Event::Break(result)) => self.broke_in(result),
+            rsp::Output::Event(event) => Output::Event(event_told(event)?),
             rsp::Output::Released(freed) => Output::Released(told(freed)),
-            // No console on a port of kgdb's own. Whose port the break-in uses holds its keys itself.
-            rsp::Output::ToConsole(_) | rsp::Output::HoldConsole(_) | rsp::Output::Dropped(_) => return None,
+            rsp::Output::Dropped(count) => Output::Dropped(count),
+            rsp::Output::ToConsole(bytes) => Output::ToConsole(bytes),
+            // Whose port a break-in uses holds its keys itself.
+            rsp::Output::HoldConsole(_) | rsp::Output::ForgetKeys if !self.shared => return None,
+            rsp::Output::HoldConsole(hold) => Output::HoldConsole(hold),
+            rsp::Output::ForgetKeys => Output::ForgetKeys,
         })
     }
 
-    fn event(&self, event: rsp::Event) -> Option<Event> {
-        Some(match event {
-            rsp::Event::Kernel(state) => Event::Kernel {
-                state: state_told(state),
+    fn broke_in(&self, result: BreakResult) -> Output {
+        Output::BrokeIn {
+            way: self.break_way.clone(),
+            result: match result {
+                BreakResult::Stopped => Ok("stopped"),
+                BreakResult::AlreadyStopped => Ok("already stopped"),
+                BreakResult::NoStop => Ok("no stop seen"),
+                BreakResult::Failed(reason) => Err(reason),
             },
-            rsp::Event::KernelGone { reason } => Event::KernelGone { reason },
-            rsp::Event::KernelLeftStopped => Event::KernelLeftStopped,
-            rsp::Event::GdbRefused { reason } => Event::GdbRefused { reason },
-            rsp::Event::GdbHeld { reason } => Event::GdbHeld { reason },
-            rsp::Event::Break(result) => Event::Break {
-                way: self.break_way.clone(),
-                result: match result {
-                    BreakResult::Stopped => "stopped".into(),
-                    BreakResult::AlreadyStopped => "already stopped".into(),
-                    BreakResult::NoStop => "no stop seen".into(),
-                    // Whoever could not send it has told.
-                    BreakResult::Failed(_) => return None,
-                },
-            },
-        })
+        }
     }
+}
+
+fn event_told(event: rsp::Event) -> Option<Event> {
+    Some(match event {
+        rsp::Event::Kernel(state) => Event::Kernel {
+            state: state_told(state),
+        },
+        rsp::Event::KernelGone { reason } => Event::KernelGone { reason },
+        rsp::Event::KernelLeftStopped => Event::KernelLeftStopped,
+        rsp::Event::GdbRefused { reason } => Event::GdbRefused { reason },
+        rsp::Event::GdbHeld { reason } => Event::GdbHeld { reason },
+        rsp::Event::Break(_) => return None,
+    })
 }
 
 fn state_told(state: rsp::KernelState) -> KernelState {
@@ -167,6 +189,19 @@ impl Mediator for GdbPolicy {
             KernelState::Gone
         } else {
             state_told(self.machine.kernel())
+        }
+    }
+
+    fn has_consoles(&self) -> bool {
+        self.shared
+    }
+
+    fn lag(&self) -> Lag {
+        if self.shared {
+            // Holding the target back would stop the consoles too.
+            Lag::Disconnect(DEBUGGER_BEHIND)
+        } else {
+            Lag::HoldTarget
         }
     }
 

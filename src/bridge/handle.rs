@@ -154,7 +154,7 @@ pub struct Reply<T>(oneshot::Receiver<T>);
 
 impl<T> Reply<T> {
     /// Waits on a thread that runs no async tasks. The bridge answers at once, save for [`BridgeHandle::break_in`]
-    /// (at most 2 s) and [`BridgeHandle::release`] (at most 5 s).
+    /// (at most 3 s) and [`BridgeHandle::release`] (at most 5 s).
     ///
     /// # Errors
     ///
@@ -241,7 +241,7 @@ impl BridgeHandle {
         &self.output
     }
 
-    /// Makes an open stream a console. `console` allows any number, `raw` one; a debugger's port none.
+    /// Makes an open stream a console. `console` and `console+gdb` allow any number, `raw` one; a debugger's own port none.
     pub fn attach(&self, request: AttachRequest) -> Reply<Result<ClientId, AttachRefused>> {
         self.ask(|reply| Command::Attach(Box::new(request), reply))
     }
@@ -262,8 +262,8 @@ impl BridgeHandle {
         self.ask(Command::SendBreak)
     }
 
-    /// Breaks in: BREAK, 100 ms, `g`, with everybody's keys held meanwhile. Answers the way once the `g` is out, or
-    /// way and reason.
+    /// Breaks in: BREAK, 100 ms, `g`, with everybody's keys held meanwhile. Answers the way once the `g` is out (a debug
+    /// policy: once the stop was seen, or 1.6 s later), or way and reason.
     pub fn break_in(&self) -> Reply<Result<String, String>> {
         self.ask(Command::BreakIn)
     }

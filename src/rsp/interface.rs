@@ -110,6 +110,8 @@ pub enum Output {
     },
     /// Hold the consoles' keys back (`true`), or let them through.
     HoldConsole(bool),
+    /// Forget the keys that were held (shared port only): the kernel that they were typed for is gone, or stays stopped.
+    ForgetKeys,
     /// Write this down before doing what follows: it is what frees the kernel if this process is killed.
     Planted(Planted),
     /// Tell everybody.

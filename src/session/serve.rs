@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Claims a port under all its keys and starts its bridge with the control socket beside it. The port is given back when
-/// the bridge has ended. A `gdb` bridge without a mediator gets the one of kgdb, with what an earlier bridge on this port
+/// the bridge has ended. A `gdb` or `console+gdb` bridge without a mediator gets the one of kgdb, with what an earlier bridge on this port
 /// wrote down.
 ///
 /// # Errors
@@ -29,7 +29,7 @@ pub fn start_owned(
         Claim::Ours(ownership) => ownership,
         Claim::Theirs(owner) => return Err(owner.refusal()),
     };
-    if spec.policy == Policy::Gdb && spec.mediator.is_none() {
+    if matches!(spec.policy, Policy::Gdb | Policy::ConsoleGdb) && spec.mediator.is_none() {
         spec.mediator = Some(Box::new(gdb_policy(state, keys, &spec)?));
     }
     if spec.opener.is_none() {
@@ -48,7 +48,10 @@ pub fn start_owned(
 
 fn gdb_policy(state: &Path, keys: &[PortKey], spec: &BridgeSpec) -> Result<GdbPolicy, Problem> {
     let files = PlantedFiles::new(state, keys);
-    let mut policy = GdbPolicySpec::own_port();
+    let mut policy = match spec.policy {
+        Policy::ConsoleGdb => GdbPolicySpec::shared_port(),
+        _ => GdbPolicySpec::own_port(),
+    };
     policy.break_way = match (&spec.break_port, &spec.break_means) {
         (BreakPort::Owner(owner), _) => Some(owner.way()),
         (_, BreakMeans::None) => None,

@@ -4,6 +4,7 @@ use super::core::{Engine, Flow};
 use super::outcome::Outcome;
 use crate::bridge::capture::Capture;
 use crate::bridge::handle::{ClientId, Command, HistorySlice, Since, Status};
+use crate::bridge::history::History;
 use crate::bridge::mediator::Input;
 use std::path::PathBuf;
 use std::task::{Context, Poll};
@@ -35,17 +36,21 @@ impl Engine {
             Command::TakeOver(keep, answer) => {
                 let _ = answer.send(self.take_over(keep));
             }
+            Command::SendBreak(answer) if self.keys_are_held() => {
+                // kgdb would read a byte in place of an acknowledgement.
+                let _ = answer.send(Err("the kernel is stopped, or is being broken into".into()));
+            }
             Command::SendBreak(answer) => self.ask_break(answer),
             Command::BreakIn(answer) => {
-                if matches!(self.flow, Flow::Mediated(_)) {
+                if let Flow::Mediated(mediation) = &mut self.flow {
+                    mediation.breaks.push(answer);
                     self.mediate(Input::BreakIn);
-                    let _ = answer.send(Ok("asked".into()));
                 } else {
                     self.ask_break_in(answer);
                 }
             }
             Command::Type(bytes, answer) => {
-                let result = if matches!(self.flow, Flow::Mediated(_)) {
+                let result = if matches!(self.flow, Flow::Mediated(_)) && self.history().is_none() {
                     Err(format!(
                         "a port with the policy `{}` has no console",
                         self.options.policy
@@ -127,7 +132,7 @@ impl Engine {
     }
 
     fn slice(&self, since: Since, limit: usize) -> HistorySlice {
-        let end = self.counters.from_target;
+        let end = self.history().map_or(self.counters.from_target, History::end);
         let (Some(history), Some(from)) = (self.history(), self.cursor_at(since)) else {
             return HistorySlice {
                 offset: end,

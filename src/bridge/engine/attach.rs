@@ -21,7 +21,7 @@ impl Engine {
             return false;
         }
         let mut progress = false;
-        if !self.is_full()
+        if !self.is_full(false)
             && let Some((slot, channel, writes)) = self.next_client.take()
         {
             self.client_came(slot, channel, writes);
@@ -29,7 +29,8 @@ impl Engine {
         }
         for index in 0..self.slots.len() {
             let number = index + 1;
-            let busy = self.is_full() || self.clients.iter().any(|client| client.slot == number);
+            let busy = self.is_full(self.is_console_slot(number))
+                || self.clients.iter().any(|client| client.slot == number);
             while let Poll::Ready(channel) = self.slots[index].poll(context, self.now, busy) {
                 progress = true;
                 let writes = self.slots[index].writes;
@@ -43,25 +44,38 @@ impl Engine {
         matches!(self.life, Life::Running)
     }
 
-    /// Tells whether the policy allows no further client.
-    fn is_full(&self) -> bool {
-        !matches!(self.flow, Flow::Console { .. }) && !self.clients.is_empty()
+    /// Tells whether the policy allows no further client: of consoles it allows any number, else one.
+    fn is_full(&self, console: bool) -> bool {
+        !console && self.sole_client().is_some()
+    }
+
+    /// Returns who has the place that the policy has once.
+    fn sole_client(&self) -> Option<usize> {
+        self.clients.iter().position(|client| !client.is_console())
+    }
+
+    /// Tells whether clients of this endpoint (0: of the control socket) are consoles.
+    fn is_console_slot(&self, slot: usize) -> bool {
+        let gdb = slot > 0 && self.slots[slot - 1].is_gdb;
+        self.history().is_some() && !(gdb && matches!(self.flow, Flow::Mediated(_)))
     }
 
     fn client_came(&mut self, slot: usize, channel: Channel, writes: bool) {
         // A client that leaves and one that comes are seen in the same instant: who left has the right to its last
         // bytes, who comes has the right to its place.
-        if self.is_full()
+        let console = self.is_console_slot(slot);
+        if !console
+            && let Some(present) = self.sole_client()
             && !self.options.take_over
             && self.next_client.is_none()
-            && self.clients[0].channel.peer_is_gone()
+            && self.clients[present].channel.peer_is_gone()
         {
             self.next_client = Some((slot, channel, writes));
             return;
         }
         self.last_connection += 1;
         let id = ClientId(self.last_connection);
-        if let Err(reason) = self.make_room(id) {
+        if let Err(reason) = self.make_room(id, console) {
             self.emit(Event::ClientRefused {
                 client: slot,
                 connection: id.0,
@@ -71,33 +85,38 @@ impl Engine {
             return;
         }
         let since = Since::Last(self.options.replay_bytes);
-        let cursor = self.cursor_at(since);
+        let cursor = self.cursor_at(since).filter(|_| console);
         self.attach(Client::new(id, slot, channel, writes, cursor), "connected");
     }
 
     /// Makes room for one more client where the policy allows one.
-    fn make_room(&mut self, newcomer: ClientId) -> Result<(), String> {
-        if !self.is_full() {
+    fn make_room(&mut self, newcomer: ClientId, console: bool) -> Result<(), String> {
+        let Some(index) = self.sole_client().filter(|_| !console) else {
             return Ok(());
-        }
-        let present = &self.clients[0];
+        };
+        let present = &self.clients[index];
         if self.options.take_over {
             let reason = format!("taken over by connection {}", newcomer.0);
-            self.detach_at(0, reason);
+            self.detach_at(index, reason);
             return Ok(());
         }
         // It ended its input, and may have been gone for long: TCP does not tell.
         if present.input_ended || present.closing.is_some() {
-            self.detach_at(0, "ended".into());
+            self.detach_at(index, "ended".into());
             return Ok(());
         }
+        let one = if self.history().is_some() {
+            "one gdb"
+        } else {
+            "one client"
+        };
         Err(format!(
-            "the policy `{}` serves one client, and connection {} ({}) is attached",
+            "the policy `{}` serves {one}, and connection {} ({}) is attached",
             self.options.policy, present.id.0, present.peer
         ))
     }
 
-    /// Returns where a console begins to read; `None` outside the console policy.
+    /// Returns where a console begins to read; `None` where the policy has no consoles.
     pub(super) fn cursor_at(&self, since: Since) -> Option<u64> {
         let history = self.history()?;
         let end = history.end();
@@ -124,8 +143,9 @@ impl Engine {
             peer: client.peer.clone(),
             reason: how.to_owned(),
         });
+        let debugger = matches!(self.flow, Flow::Mediated(_)) && !client.is_console();
         self.clients.push(client);
-        if matches!(self.flow, Flow::Mediated(_)) {
+        if debugger {
             self.mediate(Input::DebuggerAttached);
         }
     }
@@ -139,13 +159,13 @@ impl Engine {
         if !self.accepts() {
             return Err(refused(request.channel, "the bridge is ending".into()));
         }
-        if matches!(self.flow, Flow::Mediated(_)) {
+        if matches!(self.flow, Flow::Mediated(_)) && self.history().is_none() {
             let reason = format!("a port with the policy `{}` has no console", self.options.policy);
             return Err(refused(request.channel, reason));
         }
         self.last_connection += 1;
         let id = ClientId(self.last_connection);
-        if let Err(reason) = self.make_room(id) {
+        if let Err(reason) = self.make_room(id, self.is_console_slot(0)) {
             return Err(refused(request.channel, reason));
         }
         let writes = request.mode == AttachMode::ReadWrite;
@@ -163,6 +183,7 @@ impl Engine {
     /// Detaches the client at this index.
     pub(super) fn detach_at(&mut self, index: usize, reason: String) {
         let mut client = self.clients.remove(index);
+        let debugger = matches!(self.flow, Flow::Mediated(_)) && !client.is_console();
         match &mut self.flow {
             Flow::Raw { hold, limit } => {
                 let owed = client.rest.take();
@@ -170,6 +191,7 @@ impl Engine {
                 self.counters.dropped_from_target += dropped;
             }
             Flow::Console { .. } => {}
+            Flow::Mediated(_) if !debugger => {}
             Flow::Mediated(_) => self.counters.dropped_from_target += client.rest.clear() as u64,
         }
         self.emit(Event::ClientDetached {
@@ -181,7 +203,7 @@ impl Engine {
         let ends_bridge = client.channel.facts().ends_bridge;
         drop(client);
         self.resumed();
-        if matches!(self.flow, Flow::Mediated(_)) {
+        if debugger {
             self.mediate(Input::DebuggerDetached);
         }
         if ends_bridge || self.options.once {
@@ -198,7 +220,7 @@ impl Engine {
         let ends_bridge = facts.ends_bridge;
         // gdb never half-closes. What is held must not go to a peer that may be gone already.
         let gone = (!facts.half_close && !ends_bridge)
-            || matches!(self.flow, Flow::Mediated(_))
+            || (matches!(self.flow, Flow::Mediated(_)) && !client.is_console())
             || client.channel.peer_is_gone()
             || (holds && !self.options.once);
         if gone && !self.options.once {

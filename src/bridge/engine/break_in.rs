@@ -138,9 +138,13 @@ impl Engine {
         }
         match request {
             // What gdb itself would have written into a plain stream: its protocol's state decides.
-            ControlRequest::Break if matches!(self.flow, Flow::Mediated(_)) => {
+            ControlRequest::Break
+                if matches!(self.flow, Flow::Mediated(_)) && !self.clients[index].is_console() =>
+            {
                 self.mediate(Input::FromDebugger(&TELNET_BREAK));
             }
+            // To a stopped kernel it would be a byte in place of an acknowledgement.
+            ControlRequest::Break if self.keys_are_held() => {}
             ControlRequest::Break => self.start_break(Asked::Client),
             ControlRequest::SetLines(change) => {
                 if let Some(channel) = self.target.channel() {
@@ -293,20 +297,20 @@ impl Engine {
     }
 
     fn break_failed(&mut self, way: String, reason: String, asked: Asked) {
+        if matches!(asked, Asked::Mediator) {
+            // It tells everybody what came of it.
+            self.mediate(Input::BreakSent(Err(&reason)));
+            return;
+        }
         self.emit(Event::Break {
             way: way.clone(),
             result: reason.clone(),
         });
-        let text = format!("{way}: {reason}");
-        match asked {
-            Asked::Mediator => self.mediate(Input::BreakSent(Err(&text))),
-            Asked::Break(answer) | Asked::BreakIn(answer) => {
-                // Whoever asked may have left.
-                let _ = answer.send(Err(text));
-                self.let_keys_go();
-            }
-            Asked::Client => self.let_keys_go(),
+        if let Asked::Break(answer) | Asked::BreakIn(answer) = asked {
+            // Whoever asked may have left.
+            let _ = answer.send(Err(format!("{way}: {reason}")));
         }
+        self.let_keys_go();
     }
 
     fn let_keys_go(&mut self) {

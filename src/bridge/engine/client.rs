@@ -33,6 +33,10 @@ pub(super) struct Client {
     pub closing: Option<String>,
     /// It was told that its input is refused while the target is away.
     pub told_away: bool,
+    /// It was told that its input is held while the kernel is stopped.
+    pub told_held: bool,
+    /// What it has typed and was not read yet was for a kernel that is gone.
+    pub forgets_input: bool,
     /// Its output was ended (half-close passed on).
     pub output_ended: bool,
     last_byte: u8,
@@ -55,12 +59,19 @@ impl Client {
             look_again: None,
             closing: None,
             told_away: false,
+            told_held: false,
+            forgets_input: false,
             output_ended: false,
             last_byte: b'\n',
             sent: 0,
             received: 0,
             skipped: 0,
         }
+    }
+
+    /// Tells whether it is one of any number; else it has the policy's only place.
+    pub fn is_console(&self) -> bool {
+        self.cursor.is_some()
     }
 
     /// Adds a line of ours, on a line of its own.

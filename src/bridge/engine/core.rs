@@ -3,6 +3,7 @@
 use super::break_in::BreakInState;
 use super::client::Client;
 use super::ending::Life;
+use super::keys::HeldKeys;
 use super::outbound::Outbound;
 use super::outcome::Outcome;
 use super::slot::Slot;
@@ -45,11 +46,28 @@ pub(super) enum Flow {
     Mediated(Box<Mediation>),
 }
 
+impl Flow {
+    /// What consoles read, where there are any.
+    pub fn history(&self) -> Option<&History> {
+        match self {
+            Self::Console { history } => Some(history),
+            Self::Mediated(mediation) => mediation.history.as_ref(),
+            Self::Raw { .. } => None,
+        }
+    }
+}
+
 /// A debug protocol and what it owes.
 pub(super) struct Mediation {
     pub mediator: Box<dyn Mediator>,
+    /// The consoles' part of the stream, where the protocol shares the port with consoles.
+    pub history: Option<History>,
+    /// What consoles typed while the protocol held it.
+    pub keys: HeldKeys,
     /// Reused by every call.
     pub outputs: Vec<Output>,
+    /// Who waits for a break-in.
+    pub breaks: Vec<oneshot::Sender<Result<String, String>>>,
     /// Who waits for the kernel to be freed.
     pub releases: Vec<oneshot::Sender<Result<String, String>>>,
 }
@@ -117,8 +135,11 @@ impl Engine {
             policy => {
                 let mediator = spec.mediator.take().ok_or_else(|| not_served(policy))?;
                 Flow::Mediated(Box::new(Mediation {
+                    history: mediator.has_consoles().then(History::default),
+                    keys: HeldKeys::default(),
                     mediator,
                     outputs: Vec::new(),
+                    breaks: Vec::new(),
                     releases: Vec::new(),
                 }))
             }
@@ -289,10 +310,7 @@ impl Engine {
     }
 
     pub(super) fn history(&self) -> Option<&History> {
-        match &self.flow {
-            Flow::Console { history } => Some(history),
-            _ => None,
-        }
+        self.flow.history()
     }
 
     fn emit_stopped(&self, outcome: &Outcome) {

@@ -171,10 +171,7 @@ impl Engine {
                 None => true,
             },
             Side::Target => {
-                let history = match &self.flow {
-                    Flow::Console { history } => Some(history),
-                    _ => None,
-                };
+                let history = self.flow.history();
                 let mut done = true;
                 for client in self.clients.iter_mut().filter(|client| !client.output_ended) {
                     client.output_ended = client.is_up_to_date(history)
@@ -193,10 +190,7 @@ impl Engine {
     /// Tells whether everybody has what is owed.
     fn is_drained(&mut self, context: &mut Context<'_>) -> bool {
         use tokio::io::AsyncWrite;
-        let history = match &self.flow {
-            Flow::Console { history } => Some(history),
-            _ => None,
-        };
+        let history = self.flow.history();
         let clients = self.clients.iter_mut().all(|client| {
             client.is_up_to_date(history)
                 && std::pin::Pin::new(&mut client.channel)

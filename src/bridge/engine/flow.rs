@@ -4,7 +4,7 @@ use super::core::{Engine, Flow};
 use super::ending::Life;
 use crate::bridge::event::Event;
 use crate::bridge::handle::OutputChunk;
-use crate::bridge::mediator::Input;
+use crate::bridge::mediator::{Input, Lag};
 use crate::bridge::open::away_reason;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -50,12 +50,9 @@ impl Engine {
         if let Some(event) = self.log.as_mut().and_then(|log| log.write(bytes)) {
             self.emit(event);
         }
-        if self.handle.output_sender().receiver_count() > 0 {
-            // The last receiver may have left in between.
-            let _ = self.handle.output_sender().send(OutputChunk {
-                offset,
-                bytes: Arc::from(bytes),
-            });
+        let shared = matches!(&self.flow, Flow::Mediated(mediation) if mediation.history.is_some());
+        if !shared {
+            self.publish(offset, bytes);
         }
         if let Some(client) = self.clients.first_mut() {
             client.rest.saw_chunk(count, room);
@@ -63,6 +60,17 @@ impl Engine {
         self.moved();
         self.distribute(context, bytes);
         true
+    }
+
+    /// Gives a part of the stream to whoever has subscribed; on a shared port that is the consoles' part.
+    pub(super) fn publish(&self, offset: u64, bytes: &[u8]) {
+        if self.handle.output_sender().receiver_count() > 0 {
+            // The last receiver may have left in between.
+            let _ = self.handle.output_sender().send(OutputChunk {
+                offset,
+                bytes: Arc::from(bytes),
+            });
+        }
     }
 
     /// Moves a big chunk of the target to its only client without copying. `None` if it is to be read, because it is
@@ -97,10 +105,12 @@ impl Engine {
         if self.target.input_ended || matches!(self.life, Life::Draining { .. }) {
             return false;
         }
-        let stalled = match self.flow {
+        let holds = match &self.flow {
             Flow::Console { .. } => false,
-            Flow::Raw { .. } | Flow::Mediated(_) => self.clients.iter().any(|client| !client.rest.is_empty()),
+            Flow::Raw { .. } => true,
+            Flow::Mediated(mediation) => mediation.mediator.lag() == Lag::HoldTarget,
         };
+        let stalled = holds && self.clients.iter().any(|client| !client.rest.is_empty());
         if stalled {
             self.paused.get_or_insert((self.now, false));
         }
@@ -134,12 +144,7 @@ impl Engine {
             }
             // The clients read it from there in the same round.
             Flow::Console { history } => history.push(bytes),
-            Flow::Mediated(_) => {
-                if self.clients.is_empty() {
-                    self.counters.dropped_from_target += bytes.len() as u64;
-                }
-                self.mediate(Input::FromTarget(bytes));
-            }
+            Flow::Mediated(_) => self.mediate(Input::FromTarget(bytes)),
         }
     }
 
@@ -188,10 +193,7 @@ impl Engine {
     }
 
     fn write_client(&mut self, context: &mut Context<'_>, index: usize) -> bool {
-        let history = match &self.flow {
-            Flow::Console { history } => Some(history),
-            _ => None,
-        };
+        let history = self.flow.history();
         let client = &mut self.clients[index];
         let (id, slot) = (client.id.0, client.slot);
         let result = client.write_out(context, history);
@@ -249,7 +251,10 @@ impl Engine {
         let room = scratch.len();
         let client = &mut self.clients[index];
         match client.channel.poll_read_some(context, scratch) {
-            Poll::Pending => false,
+            Poll::Pending => {
+                client.forgets_input = false;
+                false
+            }
             Poll::Ready(Ok(0)) => {
                 self.client_input_ended(index);
                 true
@@ -305,12 +310,14 @@ impl Engine {
             return true;
         }
         if self.target.is_up() {
-            return self.to_target.is_empty() && !self.break_in.holds_keys();
+            let full = client.is_console()
+                && matches!(&self.flow, Flow::Mediated(mediation) if mediation.keys.are_full());
+            return self.to_target.is_empty() && !self.break_in.holds_keys() && !full;
         }
         // Before the first dial has been answered nobody can say that the target is away, and with `--once` the bytes
         // are for the one connection that is to come.
         let first_to_come = self.target.connections == 0 && (self.target.undecided || self.options.once);
-        !first_to_come || matches!(self.flow, Flow::Mediated(_))
+        !first_to_come || (matches!(self.flow, Flow::Mediated(_)) && !client.is_console())
     }
 
     fn take_from_client(&mut self, context: &mut Context<'_>, index: usize, bytes: &[u8]) {
@@ -319,16 +326,26 @@ impl Engine {
             self.counters.dropped_to_target += bytes.len() as u64;
             return;
         }
-        if matches!(self.flow, Flow::Mediated(_)) {
+        if client.forgets_input {
+            self.counters.dropped_to_target += bytes.len() as u64;
+            return;
+        }
+        if matches!(self.flow, Flow::Mediated(_)) && !client.is_console() {
             self.mediate(Input::FromDebugger(bytes));
             return;
         }
-        let Some(channel) = self.target.channel() else {
+        if !self.target.is_up() {
             self.counters.dropped_to_target += bytes.len() as u64;
-            if matches!(self.flow, Flow::Console { .. }) && !client.told_away {
+            if client.is_console() && !client.told_away {
                 client.told_away = true;
                 client.add_line("[vmserial: target away, input refused]");
             }
+            return;
+        }
+        if self.hold_keys(Some(index), bytes) {
+            return;
+        }
+        let Some(channel) = self.target.channel() else {
             return;
         };
         let (count, result) = self.to_target.forward(channel, context, bytes);
@@ -346,7 +363,7 @@ impl Engine {
         }
         if self.break_in.holds_keys() {
             self.break_in.held.extend_from_slice(bytes);
-        } else {
+        } else if !self.hold_keys(None, bytes) {
             self.to_target.push(bytes);
         }
         true

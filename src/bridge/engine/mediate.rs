@@ -1,7 +1,9 @@
 //! A debug protocol's inputs and outputs.
 
+use super::client::Client;
 use super::core::{Engine, Flow};
-use crate::bridge::mediator::{Input, Output};
+use crate::bridge::event::Event;
+use crate::bridge::mediator::{Input, Lag, Output};
 use tokio::time::Instant;
 
 impl Engine {
@@ -38,15 +40,17 @@ impl Engine {
                     self.counters.dropped_to_target += bytes.len() as u64;
                 }
             }
-            Output::ToDebugger(bytes) => match self.clients.first_mut() {
-                Some(client) if client.closing.is_none() => client.rest.push(&bytes),
-                _ => self.counters.dropped_from_target += bytes.len() as u64,
-            },
+            Output::ToDebugger(bytes) => self.tell_debugger(&bytes),
+            Output::ToConsole(bytes) => self.show(&bytes),
+            Output::Dropped(count) => self.counters.dropped_from_target += count as u64,
+            Output::HoldConsole(hold) => self.hold_console(hold),
+            Output::ForgetKeys => self.forget_keys(),
             Output::SendBreak => self.mediator_break(),
             Output::SendSysRq(key) => self.mediator_sysrq(key),
             Output::BreakInDone => self.break_in.close_port(),
+            Output::BrokeIn { way, result } => self.broke_in(way, result),
             Output::CloseDebugger { reason } => {
-                if let Some(client) = self.clients.first_mut() {
+                if let Some(client) = self.debugger() {
                     client.closing.get_or_insert(reason);
                 }
             }
@@ -60,6 +64,66 @@ impl Engine {
                 }
                 self.kernel_released();
             }
+        }
+    }
+
+    /// A break-in is over: everybody is told, and whoever asked for it is answered.
+    fn broke_in(&mut self, way: String, result: Result<&'static str, String>) {
+        let answer = match &result {
+            Ok(_) => Ok(way.clone()),
+            Err(reason) => Err(format!("{way}: {reason}")),
+        };
+        self.emit(Event::Break {
+            way,
+            result: result.map_or_else(|reason| reason, str::to_owned),
+        });
+        if let Flow::Mediated(mediation) = &mut self.flow {
+            for reply in mediation.breaks.drain(..) {
+                // Whoever asked may have left.
+                let _ = reply.send(answer.clone());
+            }
+        }
+    }
+
+    /// The client that has the debugger's place.
+    fn debugger(&mut self) -> Option<&mut Client> {
+        self.clients.iter_mut().find(|client| !client.is_console())
+    }
+
+    /// Bytes for the debugger. One that does not keep up is treated as its policy says.
+    fn tell_debugger(&mut self, bytes: &[u8]) {
+        let lag = match &self.flow {
+            Flow::Mediated(mediation) => mediation.mediator.lag(),
+            _ => Lag::HoldTarget,
+        };
+        let count = bytes.len() as u64;
+        let Some(client) = self.debugger().filter(|client| client.closing.is_none()) else {
+            self.counters.dropped_from_target += count;
+            return;
+        };
+        let waits = client.rest.len();
+        match lag {
+            Lag::DropNewest(limit) if waits >= limit => self.counters.dropped_from_target += count,
+            Lag::Disconnect(limit) if waits + bytes.len() > limit => {
+                client.closing = Some(format!(
+                    "it did not keep up: {waits} bytes waited for it, and more came"
+                ));
+                let dropped = client.rest.clear() as u64 + count;
+                self.counters.dropped_from_target += dropped;
+            }
+            _ => client.rest.push(bytes),
+        }
+    }
+
+    /// Text for the consoles of a shared port.
+    fn show(&mut self, bytes: &[u8]) {
+        let Flow::Mediated(mediation) = &mut self.flow else {
+            return;
+        };
+        if let Some(history) = &mut mediation.history {
+            let offset = history.end();
+            history.push(bytes);
+            self.publish(offset, bytes);
         }
     }
 }

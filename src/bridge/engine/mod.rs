@@ -12,6 +12,7 @@
 //! | `client` | one attached client |
 //! | `attach` | who comes, who is refused, who leaves |
 //! | `flow` | bytes, by policy |
+//! | `keys` | what consoles type on a port that they share with a debugger |
 //! | `outbound` | what is on its way to the target |
 //! | `mediate` | a debug protocol's inputs and outputs |
 //! | `break_in` | BREAK, 100 ms, `g` |
@@ -27,6 +28,7 @@ mod client;
 mod core;
 mod ending;
 mod flow;
+mod keys;
 mod mediate;
 mod outbound;
 mod outcome;

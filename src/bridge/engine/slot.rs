@@ -44,6 +44,8 @@ pub(super) struct Slot {
     pub served: String,
     /// Whether clients of this endpoint may write.
     pub writes: bool,
+    /// Whether it is named as the debugger's.
+    pub is_gdb: bool,
     pub not_before: Option<Instant>,
     openings: Openings,
     every: Duration,
@@ -83,6 +85,7 @@ impl Slot {
             source,
             served,
             writes: spec.prefix != Some(ClientPrefix::Ro),
+            is_gdb: spec.prefix == Some(ClientPrefix::Gdb),
             not_before: None,
             openings: openings.clone(),
             every,

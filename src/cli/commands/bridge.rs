@@ -150,7 +150,7 @@ pub fn run_spec(
         .any(|endpoint| endpoint.address == Address::Stdio);
     let cannot_break =
         matches!(spec.break_means, BreakMeans::None) && !matches!(spec.break_port, BreakPort::Owner(_));
-    if spec.policy == Policy::Gdb && cannot_break && !ui.is_json() {
+    if matches!(spec.policy, Policy::Gdb | Policy::ConsoleGdb) && cannot_break && !ui.is_json() {
         ui.warning(
             "there is no way to send BREAK (--break-with): a running kernel cannot be stopped from gdb",
         );

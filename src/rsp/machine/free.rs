@@ -301,6 +301,10 @@ impl Machine {
             FreeFor::Resume => self.out.push(Output::Released(freed)),
             FreeFor::End => {
                 self.end_break_in(crate::rsp::interface::BreakResult::NoStop);
+                if self.console_held && self.is_shared() && self.kernel == KernelState::Stopped {
+                    // A key would make kgdb repeat itself, and would be no key of the shell's.
+                    self.out.push(Output::ForgetKeys);
+                }
                 self.out.push(Output::Released(freed));
                 self.ended = true;
                 self.release_by = None;

@@ -4,7 +4,7 @@ use super::Machine;
 use super::state::{Doubt, Errand, Goal, Step};
 use crate::rsp::answers::answer;
 use crate::rsp::framing::{data, packet};
-use crate::rsp::interface::{BreakResult, Event};
+use crate::rsp::interface::{BreakResult, Event, Output};
 use crate::rsp::kernel::{KernelState, Sign};
 use crate::rsp::planted::Planted;
 use std::time::Duration;
@@ -27,6 +27,9 @@ impl Machine {
         self.transparent = false;
         let errand = self.errand.take();
         self.set_planted(|planted| *planted = Planted::default());
+        if self.console_held && self.is_shared() {
+            self.out.push(Output::ForgetKeys);
+        }
         self.set_kernel(KernelState::Unknown);
         if let Some(gdb) = self.gdb.as_mut().filter(|gdb| gdb.spoken && !gdb.gone) {
             gdb.gone = true;

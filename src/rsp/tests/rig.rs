@@ -19,6 +19,8 @@ pub struct Rig {
     pub closed: Option<String>,
     pub released: Vec<Freed>,
     pub held: bool,
+    /// How often held keys were to be forgotten.
+    pub forgotten: usize,
     pub breaks: usize,
     pub keys: usize,
     /// Whether BREAK can be sent.
@@ -53,6 +55,7 @@ impl Rig {
             closed: None,
             released: Vec::new(),
             held: false,
+            forgotten: 0,
             breaks: 0,
             keys: 0,
             break_works: true,
@@ -138,6 +141,7 @@ impl Rig {
                 self.machine.handle(self.now, Input::GdbDetached, more);
             }
             Output::HoldConsole(hold) => self.held = hold,
+            Output::ForgetKeys => self.forgotten += 1,
             Output::Planted(planted) => self.planted = planted,
             Output::Event(event) => self.events.push(event),
             Output::Released(freed) => self.released.push(freed),

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-struct TestBreaker;
+pub(super) struct TestBreaker;
 
 impl Breaker for TestBreaker {
     fn way(&self) -> String {
@@ -173,7 +173,13 @@ impl Mediator for TestMediator {
             ]),
             Input::FromDebugger(bytes) => outputs.push(Output::ToTarget(bytes.to_vec())),
             Input::BreakIn => outputs.extend([Output::SendBreak]),
-            Input::BreakSent(Ok(_)) => outputs.push(Output::SendSysRq(b'g')),
+            Input::BreakSent(Ok(way)) => outputs.extend([
+                Output::SendSysRq(b'g'),
+                Output::BrokeIn {
+                    way: way.into(),
+                    result: Ok("stopped"),
+                },
+            ]),
             Input::End | Input::Release => self.free_at = Some(now + Duration::from_millis(100)),
             Input::Tick => {
                 self.free_at = None;
@@ -219,7 +225,7 @@ async fn a_mediator_sees_every_byte_and_frees_the_kernel_at_the_end() {
     while !seen.ends_with(b"PED") {
         seen.extend(read(&mut gdb, 1).await);
     }
-    let _ = rig.handle.break_in().await.unwrap();
+    assert_eq!(rig.handle.break_in().await.unwrap(), Ok("telnet".to_owned()));
     assert_eq!(read(&mut vm, 3).await, b"\xff\xf3g");
     let release = rig.handle.release();
     assert_eq!(release.await.unwrap(), Ok("freed".to_owned()));
