@@ -137,6 +137,14 @@ impl Channel {
         }
     }
 
+    /// Says why the input ended: `ended`, or what the system tells of it.
+    pub(crate) fn end_reason(&self) -> String {
+        match &self.stream {
+            Stream::Native(stream) => stream.end_reason(),
+            Stream::Controlled(_) | Stream::Boxed(_) => "ended".into(),
+        }
+    }
+
     /// Reads into `buffer`; 0 is the end of input.
     pub(crate) fn poll_read_some(
         &mut self,

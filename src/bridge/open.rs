@@ -47,10 +47,13 @@ pub fn check_served(endpoint: &EndpointSpec, side: Side) -> Result<(), Problem> 
             &format!("`{}:` endpoints are", endpoint.address.kind()),
             &format!("Without its options a telnet port is plain TCP: `tcp:{host}:{port}`."),
         ),
-        Address::Pipe { .. } => refuse(
-            "named pipes are",
-            "Give the VM a TCP or Unix socket port, or join the pipe to TCP with another tool.",
-        ),
+        Address::Pipe { host, name } => match sys::pipe_path(host.as_deref(), name) {
+            Ok(_) => Ok(()),
+            Err(problem) => Err(Problem {
+                message: format!("`{endpoint}`: {}", problem.message),
+                ..problem
+            }),
+        },
         Address::Tty { .. } => refuse(
             "terminal devices are",
             "Let QEMU listen on a Unix socket instead of a PTY; for a real serial port serve it on TCP with another tool.",
@@ -65,7 +68,7 @@ pub fn check_served(endpoint: &EndpointSpec, side: Side) -> Result<(), Problem> 
 /// Something that gives channels one after the other.
 #[derive(Debug)]
 pub enum Listener {
-    /// A Unix socket.
+    /// A Unix socket, or a named pipe of Windows.
     Local(LocalListener),
     /// A TCP port.
     Tcp(TcpListener),
@@ -84,6 +87,9 @@ impl Listener {
         let mut served = endpoint.clone();
         let listener = match (&endpoint.address, endpoint.role) {
             (Address::Unix(path), Some(Role::Listen)) => Self::Local(sys::listen_local(path)?),
+            (Address::Pipe { host, name }, Some(Role::Listen)) => {
+                Self::Local(sys::listen_local(&sys::pipe_path(host.as_deref(), name)?)?)
+            }
             (Address::Tcp { host, port }, Some(Role::Listen)) => {
                 let listener = sys::listen_tcp(host, *port)?;
                 let port = listener.local_addr().map_or(*port, |address| address.port());
@@ -140,6 +146,11 @@ pub async fn dial(endpoint: &EndpointSpec) -> io::Result<Channel> {
             let (stream, facts) = sys::dial_local(path).await?;
             Ok(Channel::native(stream, facts))
         }
+        Address::Pipe { host, name } => {
+            let path = sys::pipe_path(host.as_deref(), name).map_err(io::Error::other)?;
+            let (stream, facts) = sys::dial_local(&path).await?;
+            Ok(Channel::native(stream, facts))
+        }
         Address::Tcp { host, port } => {
             let connect = TcpStream::connect((host.as_str(), *port));
             let stream = tokio::time::timeout(DIAL_TIMEOUT, connect).await??;
@@ -175,6 +186,10 @@ pub async fn dial(endpoint: &EndpointSpec) -> io::Result<Channel> {
 
 /// Puts a dial's or stream's error into the words of the `target` event.
 pub fn away_reason(error: &io::Error) -> String {
+    if error.get_ref().is_some() {
+        // Somebody who knows more has put it into words.
+        return error.to_string();
+    }
     match error.kind() {
         io::ErrorKind::NotFound => "absent".into(),
         io::ErrorKind::ConnectionRefused => "refused".into(),

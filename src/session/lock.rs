@@ -2,7 +2,7 @@
 
 use crate::model::{Digest, FailureKind, HostRef, Problem};
 use crate::session::journal::TargetRecord;
-use crate::session::sys::private_folder;
+use crate::session::sys::{private_folder, try_lock, unlock};
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -20,7 +20,7 @@ impl Drop for Locks {
         for file in &mut self.held {
             // Emptied before the lock goes, so that nobody reads of a holder that is no more.
             let _ = file.set_len(0);
-            let _ = file.unlock();
+            let _ = unlock(file);
         }
     }
 }
@@ -64,7 +64,7 @@ impl Locks {
         let mut file = options
             .open(self.folder.join(name))
             .map_err(|error| self.failed(&error))?;
-        match file.try_lock() {
+        match try_lock(&file) {
             Ok(()) => {
                 let words: Vec<String> = std::env::args().collect();
                 let holder = format!("pid {}, `{}`", std::process::id(), words.join(" "));

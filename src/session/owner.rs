@@ -8,6 +8,7 @@ use crate::bridge::BridgeHandle;
 use crate::bridge::control::{ControlServer, Identity};
 use crate::model::{Digest, FailureKind, Problem};
 use crate::session::port_key::PortKey;
+use crate::session::sys;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -20,9 +21,6 @@ const FORMAT: u32 = 1;
 
 /// A look at a lock takes it for an instant, so a claim that fails is tried again this long.
 const CONTENTION: Duration = Duration::from_millis(60);
-
-/// The longest path of a Unix socket.
-const SOCKET_PATH_BYTES: usize = 107;
 
 /// Who owns a port, as its lock file says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,9 +79,7 @@ impl Ownership {
     ///
     /// The folder or the socket cannot be made.
     pub fn listen(&self) -> Result<ControlServer, Problem> {
-        if let Some(folder) = self.record.socket.parent() {
-            private_folder(folder)?;
-        }
+        sys::prepare_control_path(&self.record.socket)?;
         let identity = Identity {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: self.record.pid,
@@ -109,7 +105,7 @@ impl Drop for Ownership {
         for lock in &mut self.locks {
             // Emptied before the lock goes, so that nobody reads of an owner that is no more.
             let _ = lock.set_len(0);
-            let _ = lock.unlock();
+            let _ = sys::unlock(lock);
         }
     }
 }
@@ -171,9 +167,9 @@ pub fn find_owner(state: &Path, key: &PortKey) -> Result<Option<OwnerRecord>, Pr
     };
     let until = Instant::now() + CONTENTION;
     loop {
-        match file.try_lock_shared() {
+        match sys::try_lock_shared(&file) {
             Ok(()) => {
-                let _ = file.unlock();
+                let _ = sys::unlock(&file);
                 return Ok(None);
             }
             Err(TryLockError::WouldBlock) => {}
@@ -193,7 +189,7 @@ pub fn find_owner(state: &Path, key: &PortKey) -> Result<Option<OwnerRecord>, Pr
 fn try_own(file: &mut File) -> io::Result<Option<OwnerRecord>> {
     let until = Instant::now() + CONTENTION;
     loop {
-        match file.try_lock() {
+        match sys::try_lock(file) {
             Ok(()) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error),
             Err(TryLockError::WouldBlock) if Instant::now() < until => pause(),
@@ -262,8 +258,7 @@ fn command_line() -> String {
     shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
 }
 
-/// Chooses the control socket's path: `$XDG_RUNTIME_DIR/vmserial/ID.sock`, else in the state folder, else (a socket's path
-/// has at most 107 bytes) in a private folder of the temporary one.
+/// Chooses the control socket's path. Other state folders have other owners, so its ID is theirs too.
 fn socket_path(state: &Path, keys: &[PortKey]) -> Result<PathBuf, Problem> {
     let state = std::path::absolute(state).unwrap_or_else(|_| state.to_owned());
     let mut text = state.to_string_lossy().into_owned();
@@ -271,40 +266,7 @@ fn socket_path(state: &Path, keys: &[PortKey]) -> Result<PathBuf, Problem> {
         text.push('\n');
         text.push_str(&key.to_string());
     }
-    // Other state folders have other owners, so the ID is theirs too.
-    let name = format!("{}.sock", &Digest::of(text.as_bytes()).as_str()[..16]);
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|folder| folder.is_absolute())
-        .map(|folder| folder.join("vmserial"));
-    let user = std::env::var("USER").unwrap_or_else(|_| "user".into());
-    let temporary = std::env::temp_dir().join(format!("vmserial-{user}"));
-    [runtime, Some(state.join("run")), Some(temporary)]
-        .into_iter()
-        .flatten()
-        .map(|folder| folder.join(&name))
-        .find(|path| path.as_os_str().len() <= SOCKET_PATH_BYTES)
-        .ok_or_else(|| {
-            Problem::new(
-                FailureKind::Precondition,
-                format!("no folder for a control socket has a path short enough ({SOCKET_PATH_BYTES} bytes)"),
-            )
-            .hint("Set $XDG_RUNTIME_DIR to a folder with a short path.")
-        })
-}
-
-/// Makes a folder that only we may enter, or makes sure that it is one.
-fn private_folder(folder: &Path) -> Result<(), Problem> {
-    crate::session::sys::private_folder(folder).map_err(|error| {
-        Problem::new(
-            FailureKind::Precondition,
-            format!(
-                "cannot use `{}` for the control socket: {error}",
-                folder.display()
-            ),
-        )
-        .hint("Set $XDG_RUNTIME_DIR to a folder of your own.")
-    })
+    sys::control_path(&state, &Digest::of(text.as_bytes()).as_str()[..16])
 }
 
 #[cfg(test)]
@@ -370,18 +332,5 @@ mod tests {
         assert_eq!(find_owner(state.path(), &key).unwrap(), None);
         let owner = ours(claim(state.path(), std::slice::from_ref(&key)).unwrap());
         assert_eq!(owner.record().pid, std::process::id());
-    }
-
-    #[test]
-    fn the_socket_fits_into_a_socket_address() {
-        let deep = PathBuf::from(format!("/{}", "d".repeat(150)));
-        let path = socket_path(&deep, &[key("connect:unix:/x")]).unwrap();
-        assert!(path.as_os_str().len() <= SOCKET_PATH_BYTES, "{path:?}");
-        assert_ne!(
-            path.file_name(),
-            socket_path(Path::new("/s"), &[key("connect:unix:/x")])
-                .unwrap()
-                .file_name()
-        );
     }
 }

@@ -7,4 +7,4 @@ mod platform;
 #[path = "sys/windows.rs"]
 mod platform;
 
-pub use platform::private_folder;
+pub use platform::{control_path, prepare_control_path, private_folder, try_lock, try_lock_shared, unlock};

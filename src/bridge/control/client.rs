@@ -14,6 +14,9 @@ use tokio::time::timeout_at;
 /// Pause between two tries to reach an owner that is just starting.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// How long an owner may be too busy to accept.
+const BUSY: Duration = Duration::from_secs(1);
+
 /// A connection to a control socket.
 #[derive(Debug)]
 pub struct ControlClient {
@@ -39,7 +42,19 @@ impl ControlClient {
     ///
     /// Nobody listens (not found), or the system refuses.
     pub async fn connect(path: &Path) -> Result<Self, Problem> {
-        let (stream, _) = dial_local(path).await.map_err(|error| {
+        let until = tokio::time::Instant::now() + BUSY;
+        let dialled = loop {
+            match dial_local(path).await {
+                // Others connect in the same instant: a full backlog, or a pipe whose next instance is being made.
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && tokio::time::Instant::now() < until =>
+                {
+                    tokio::time::sleep(AGAIN).await;
+                }
+                result => break result,
+            }
+        };
+        let (stream, _) = dialled.map_err(|error| {
             let kind = match error.kind() {
                 io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => FailureKind::NotFound,
                 io::ErrorKind::PermissionDenied => FailureKind::Precondition,

@@ -224,7 +224,8 @@ impl Engine {
             || client.channel.peer_is_gone()
             || (holds && !self.options.once);
         if gone && !self.options.once {
-            self.detach_at(index, "ended".into());
+            let reason = client.channel.end_reason();
+            self.detach_at(index, reason);
         } else {
             client.look_again = facts.half_close.then_some(self.now + LOOK_AGAIN);
             if ends_bridge || self.options.once {
@@ -284,15 +285,19 @@ impl Engine {
                 let facts = channel.facts();
                 (facts.ends_bridge || (once && facts.half_close)) && !channel.peer_is_gone()
             });
+        let reason = self
+            .target
+            .channel()
+            .map_or_else(|| "ended".into(), |channel| channel.end_reason());
         if !half {
-            self.target_went("ended".into());
+            self.target_went(reason);
             return;
         }
         self.target.input_ended = true;
-        self.target.reason = "ended".into();
+        self.target.reason.clone_from(&reason);
         self.emit(Event::Target {
             state: TargetState::Away,
-            reason: "ended".into(),
+            reason,
         });
         self.target_ended();
     }

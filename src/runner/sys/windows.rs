@@ -1,4 +1,4 @@
-//! Windows: console events; processes are ended by their handle only, and terminal settings are the console's own.
+//! Windows: console events and modes; processes are ended by their handle only.
 
 use super::StopSignal;
 use crate::runner::ReadWrite;
@@ -8,6 +8,16 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 use tokio::signal::windows::{CtrlBreak, CtrlC, CtrlClose, ctrl_break, ctrl_c, ctrl_close};
+use windows_sys::Win32::Foundation::HANDLE;
+use windows_sys::Win32::System::Console::{
+    CONSOLE_MODE, DISABLE_NEWLINE_AUTO_RETURN, ENABLE_ECHO_INPUT, ENABLE_LINE_INPUT, ENABLE_PROCESSED_INPUT,
+    ENABLE_PROCESSED_OUTPUT, ENABLE_VIRTUAL_TERMINAL_INPUT, ENABLE_VIRTUAL_TERMINAL_PROCESSING, GetConsoleCP,
+    GetConsoleMode, GetConsoleOutputCP, GetStdHandle, STD_HANDLE, STD_INPUT_HANDLE, STD_OUTPUT_HANDLE,
+    SetConsoleCP, SetConsoleMode, SetConsoleOutputCP,
+};
+
+/// `CP_UTF8`.
+const UTF_8: u32 = 65001;
 
 /// Windows has no request to end that a console program must obey; the caller ends the process by its handle.
 ///
@@ -18,23 +28,113 @@ pub fn terminate(_pid: u32) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Nothing to remember: the console restores its own settings when a program ends.
+/// One end of the console with what it was set to.
 #[derive(Debug)]
-pub struct TerminalState;
+struct SavedMode {
+    handle: usize,
+    mode: CONSOLE_MODE,
+}
 
-impl TerminalState {
-    /// Remembers nothing.
-    pub fn save() -> Self {
-        Self
+impl SavedMode {
+    fn of(which: STD_HANDLE) -> Option<Self> {
+        let mut mode = 0;
+        // SAFETY: `mode` is a valid place for the result; a handle that is no console's is refused.
+        unsafe {
+            let handle = GetStdHandle(which);
+            (GetConsoleMode(handle, &raw mut mode) != 0).then_some(Self {
+                handle: handle as usize,
+                mode,
+            })
+        }
     }
 
-    /// Makes the terminal raw.
+    fn set(&self, mode: CONSOLE_MODE) -> io::Result<()> {
+        // SAFETY: no pointers; a standard handle stays open as long as the process.
+        if unsafe { SetConsoleMode(self.handle as HANDLE, mode) } == 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+}
+
+/// The modes of the console and its code pages, put back when this is dropped. They are the console's, not ours: without
+/// that the user's shell would go on with them.
+#[derive(Debug)]
+pub struct TerminalState {
+    input: Option<SavedMode>,
+    output: Option<SavedMode>,
+    /// Code pages of input and output.
+    pages: Option<(u32, u32)>,
+}
+
+impl TerminalState {
+    /// Remembers the present settings; nothing if standard input is no console.
+    pub fn save() -> Self {
+        let input = SavedMode::of(STD_INPUT_HANDLE);
+        let output = SavedMode::of(STD_OUTPUT_HANDLE);
+        // SAFETY: no pointers; 0 means that there is no console.
+        let pages = unsafe { (GetConsoleCP(), GetConsoleOutputCP()) };
+        Self {
+            input,
+            output,
+            pages: (pages.0 != 0 && pages.1 != 0).then_some(pages),
+        }
+    }
+
+    /// Remembers the present settings and makes the console raw: each key goes out as it is typed and as a terminal of
+    /// Unix would send it, none is a signal; what comes is UTF-8 with the escape sequences of a terminal.
     ///
     /// # Errors
     ///
-    /// Always: console modes are not served yet.
+    /// Standard input is no console, or it knows no escape sequences (before Windows 10 1511).
     pub fn raw() -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
+        // Dropped on every way out of here, and puts back what was changed by then.
+        let state = Self::save();
+        let Some(input) = &state.input else {
+            return Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "standard input is no console",
+            ));
+        };
+        input.set(raw_input(input.mode))?;
+        if let Some(output) = &state.output {
+            output.set(raw_output(output.mode))?;
+        }
+        if state.pages.is_some() {
+            // SAFETY: no pointers. Where UTF-8 is refused, everything but ASCII is shown wrong and nothing else happens.
+            unsafe {
+                SetConsoleCP(UTF_8);
+                SetConsoleOutputCP(UTF_8);
+            }
+        }
+        Ok(state)
+    }
+}
+
+/// The mode of input without lines, echo and signals, with escape sequences for the keys that are no characters. Bits
+/// that are not about this (insert, quick edit, mouse) stay.
+fn raw_input(mode: CONSOLE_MODE) -> CONSOLE_MODE {
+    mode & !(ENABLE_LINE_INPUT | ENABLE_ECHO_INPUT | ENABLE_PROCESSED_INPUT) | ENABLE_VIRTUAL_TERMINAL_INPUT
+}
+
+/// The mode of output that a terminal has: escape sequences, and a line feed that stays in its column.
+fn raw_output(mode: CONSOLE_MODE) -> CONSOLE_MODE {
+    mode | ENABLE_PROCESSED_OUTPUT | ENABLE_VIRTUAL_TERMINAL_PROCESSING | DISABLE_NEWLINE_AUTO_RETURN
+}
+
+impl Drop for TerminalState {
+    fn drop(&mut self) {
+        // A console that is gone cannot be restored and need not be.
+        for saved in [&self.input, &self.output].into_iter().flatten() {
+            let _ = saved.set(saved.mode);
+        }
+        if let Some((input, output)) = self.pages {
+            // SAFETY: no pointers.
+            unsafe {
+                SetConsoleCP(input);
+                SetConsoleOutputCP(output);
+            }
+        }
     }
 }
 

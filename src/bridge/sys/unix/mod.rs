@@ -12,6 +12,6 @@ pub use files::{create_private_file, read_stdin, write_stdout};
 pub use owner::describe_tcp_owner;
 pub use pty::{PtyServer, open_pty};
 pub use signal::StopSignals;
-pub use socket::{LocalListener, check_target_path, dial_local, listen_local, listen_tcp};
+pub use socket::{LocalListener, check_target_path, dial_local, listen_local, listen_tcp, pipe_path};
 pub use splice::Splice;
 pub use stream::{NativeStream, tune_tcp};

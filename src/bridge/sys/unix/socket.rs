@@ -114,6 +114,18 @@ pub fn listen_local(path: &Path) -> Result<LocalListener, Problem> {
     })
 }
 
+/// Returns the path of a named pipe of Windows.
+///
+/// # Errors
+///
+/// Precondition: this system has none.
+pub fn pipe_path(_host: Option<&str>, _name: &str) -> Result<PathBuf, Problem> {
+    Err(
+        precondition("named pipes are Windows's and not served on this system".into())
+            .hint("Run vmserial.exe on the Windows host, or give the VM a TCP or Unix socket port."),
+    )
+}
+
 /// Removes what is at the path of our own future listener if it is a socket that nobody answers on.
 fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), Problem> {
     let found = match fs::symlink_metadata(path) {

@@ -28,6 +28,11 @@ pub enum NativeStream {
 }
 
 impl NativeStream {
+    /// Says why the input ended; a socket's end says nothing more.
+    pub fn end_reason(&self) -> String {
+        "ended".into()
+    }
+
     /// Tells, after the end of input, whether the peer has closed its other direction too.
     pub fn peer_is_gone(&self) -> bool {
         match self {

@@ -1,0 +1,19 @@
+//! Windows: named pipes, TCP, standard streams, console events. What Windows does not have is refused by name.
+
+mod absent;
+mod pipe;
+mod pipe_error;
+mod pipe_server;
+mod security;
+mod signal;
+mod standard;
+mod stream;
+mod tcp;
+
+pub use absent::{PtyServer, Splice, open_pty};
+pub use pipe::{check_target_path, dial_local, pipe_path};
+pub use pipe_server::{LocalListener, listen_local};
+pub use signal::StopSignals;
+pub use standard::{create_private_file, read_stdin, write_stdout};
+pub use stream::NativeStream;
+pub use tcp::{describe_tcp_owner, listen_tcp, tune_tcp};
