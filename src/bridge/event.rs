@@ -130,11 +130,11 @@ pub enum Event {
         /// The line, without its end; what is no UTF-8 is replaced.
         line: String,
     },
-    /// The log cannot be written (its bytes are counted), or can be again.
+    /// A log cannot be written (its bytes are counted), or can be again; a full one made room, or could not.
     Log {
-        /// `failed` or `written`.
+        /// `failed`, `written`, `rotated` or `not_rotated`.
         state: &'static str,
-        /// The system's words, and how many bytes are missing.
+        /// Which file, and the system's words or how many bytes are missing.
         reason: String,
     },
     /// The bridge ended. Nothing comes after this.

@@ -127,6 +127,8 @@ pub struct Status {
     pub connections: u64,
     /// The raw log.
     pub log: Option<PathBuf>,
+    /// The log with times.
+    pub log_json: Option<PathBuf>,
 }
 
 /// A chunk of what the target sent.
@@ -284,7 +286,7 @@ impl BridgeHandle {
         self.ask(|reply| Command::History(since, limit, reply))
     }
 
-    /// Starts, changes or (with `None`) ends the raw log.
+    /// Starts or changes the raw log; `None` ends both logs.
     pub fn set_log(&self, path: Option<PathBuf>) -> Reply<Result<(), String>> {
         self.ask(|reply| Command::SetLog(path, reply))
     }

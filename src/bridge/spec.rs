@@ -2,9 +2,8 @@
 
 use crate::bridge::dial::{BreakMeans, BreakPort, Opener, TargetSource};
 use crate::bridge::mediator::Mediator;
-use crate::model::{ClientPrefix, ClientSpec, EndpointSpec, FailureKind, Policy, Problem};
+use crate::model::{ClientPrefix, ClientSpec, EndpointSpec, FailureKind, LogSpec, Policy, Problem};
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +23,8 @@ pub struct BridgeSpec {
     pub policy: Policy,
     /// The debug protocol; needed by `gdb`, unused by `raw` and `console`.
     pub mediator: Option<Box<dyn Mediator>>,
-    /// Raw log of what the target sends, appended to.
-    pub log: Option<PathBuf>,
+    /// Logs of what the target sends, appended to.
+    pub log: LogSpec,
     /// `raw`: newest bytes kept for the next client while nobody is attached.
     pub hold_bytes: usize,
     /// `console`: bytes of history that a new client gets.
@@ -60,7 +59,7 @@ impl BridgeSpec {
             clients,
             policy,
             mediator: None,
-            log: None,
+            log: LogSpec::default(),
             hold_bytes: 0,
             replay_bytes: 0,
             take_over: false,

@@ -7,14 +7,15 @@ use crate::cli::target::{one_target, targets, the_one};
 use crate::config::load::is_profile;
 use crate::model::endpoint::TargetOrEndpointError;
 use crate::model::{
-    BreakWith, EndpointError, EndpointSpec, FailureKind, PortIndex, Problem, TargetOrEndpoint, TargetSpec,
+    BreakWith, EndpointError, EndpointSpec, FailureKind, LogSpec, PortIndex, Problem, TargetOrEndpoint,
+    TargetSpec,
 };
 use crate::runner::break_means::break_means;
 use crate::runner::local::Local;
 use crate::session::planning::RealHosts;
 use crate::session::port_key::PortKey;
 use crate::session::target_port::target_port;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Which port.
@@ -73,8 +74,8 @@ pub struct PortPlace {
     pub target: TargetSource,
     /// How BREAK reaches its guest.
     pub break_means: BreakMeans,
-    /// Raw log of the profile.
-    pub log: Option<PathBuf>,
+    /// Logs of the profile.
+    pub log: LogSpec,
 }
 
 impl PortPlace {
@@ -148,7 +149,7 @@ impl PortPlace {
             keys: vec![PortKey::of_endpoint(&endpoint)],
             break_means,
             target: TargetSource::Fixed(endpoint),
-            log: None,
+            log: LogSpec::default(),
         })
     }
 }

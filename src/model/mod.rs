@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod failure;
 pub mod host;
 pub mod invocation;
+pub mod log;
 pub mod observed;
 pub mod policy;
 pub mod port;
@@ -25,6 +26,7 @@ pub use endpoint::{
 pub use failure::{FailureKind, Problem};
 pub use host::{HostPath, HostRef};
 pub use invocation::{Invocation, Purpose};
+pub use log::{LogSpec, Rotation};
 pub use observed::{Observed, ObservedFile, ObservedHost, ObservedPort};
 pub use policy::{ClientPrefix, Policy};
 pub use port::PortIndex;

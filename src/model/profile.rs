@@ -147,6 +147,15 @@ pub struct PortProfile {
     /// Raw log of what the target sends.
     #[serde(default)]
     pub log: Option<PathBuf>,
+    /// The same with times, offsets and boots, one JSON object a line.
+    #[serde(default)]
+    pub log_json: Option<PathBuf>,
+    /// The size at which a log makes room for the next; absent: it grows for ever.
+    #[serde(default)]
+    pub log_max: Option<MemorySize>,
+    /// How many full logs are kept beside the one that is written; needs `log_max`.
+    #[serde(default)]
+    pub log_keep: Option<u32>,
     /// Bytes kept for the next client while nobody is attached (`raw` only).
     #[serde(default)]
     pub hold: Option<MemorySize>,

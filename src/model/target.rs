@@ -3,6 +3,7 @@
 use crate::model::break_with::BreakWith;
 use crate::model::endpoint::{ClientSpec, EndpointSpec};
 use crate::model::host::HostRef;
+use crate::model::log::LogSpec;
 use crate::model::policy::Policy;
 use crate::model::port::PortIndex;
 use crate::model::vm::{HypervisorKind, VmRef};
@@ -111,8 +112,8 @@ pub struct PortSpec {
     pub attach: Option<EndpointSpec>,
     /// What the bridge serves, with our roles; empty is the driver's default.
     pub serve: Vec<ClientSpec>,
-    /// Raw log of what the target sends.
-    pub log: Option<PathBuf>,
+    /// Logs of what the target sends.
+    pub log: LogSpec,
     /// Bytes kept for the next client when nobody is attached (`raw` only).
     pub hold_bytes: usize,
     /// Bytes of history replayed to a console at attach.

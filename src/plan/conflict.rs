@@ -61,7 +61,7 @@ pub fn check_conflicts(targets: &[TargetSpec]) -> Result<(), Problem> {
                     claim(Thing::Endpoint(HostRef::Local, address), user.clone());
                 }
             }
-            if let Some(log) = &port.log {
+            for log in [&port.log.raw, &port.log.json].into_iter().flatten() {
                 claim(Thing::Log(log.clone()), user.clone());
             }
         }
@@ -112,7 +112,7 @@ mod tests {
             policy: Policy::Raw,
             attach: Some(endpoint.parse().unwrap()),
             serve: Vec::new(),
-            log: None,
+            log: crate::model::LogSpec::default(),
             hold_bytes: 0,
             replay_bytes: 0,
             break_with: None,

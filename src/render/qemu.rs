@@ -296,7 +296,7 @@ mod tests {
             policy: Policy::Console,
             attach: attach.map(|text| text.parse().unwrap()),
             serve: Vec::new(),
-            log: None,
+            log: crate::model::LogSpec::default(),
             hold_bytes: 0,
             replay_bytes: 0,
             break_with: None,

@@ -21,7 +21,7 @@ fn specification(
     spec.break_means = place.break_means.clone();
     spec.hold_bytes = port.hold_bytes;
     spec.replay_bytes = port.replay_bytes;
-    if let Some(log) = &port.log {
+    for log in [&port.log.raw, &port.log.json].into_iter().flatten() {
         if let Some(folder) = log.parent() {
             std::fs::create_dir_all(folder).map_err(|error| {
                 Problem::new(
@@ -30,8 +30,8 @@ fn specification(
                 )
             })?;
         }
-        spec.log = Some(log.clone());
     }
+    spec.log.clone_from(&port.log);
     Ok(spec)
 }
 

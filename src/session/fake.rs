@@ -464,7 +464,7 @@ pub fn target(name: &str, attach: &str) -> TargetSpec {
             policy: crate::model::Policy::Raw,
             attach: Some(attach.parse().unwrap()),
             serve: Vec::new(),
-            log: None,
+            log: crate::model::LogSpec::default(),
             hold_bytes: 0,
             replay_bytes: 0,
             break_with: None,

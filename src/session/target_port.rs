@@ -153,7 +153,7 @@ mod tests {
                 policy: Policy::Console,
                 attach: None,
                 serve: Vec::new(),
-                log: None,
+                log: crate::model::LogSpec::default(),
                 hold_bytes: 0,
                 replay_bytes: 0,
                 break_with: None,

@@ -10,6 +10,7 @@ mod bridge_bytes;
 mod bridge_life;
 mod bridge_policies;
 mod bridge_rig;
+mod capture;
 mod console;
 mod control;
 mod debug_lab;
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(bridge_bytes::trials());
     trials.extend(bridge_life::trials());
     trials.extend(bridge_policies::trials());
+    trials.extend(capture::trials());
     trials.extend(control::trials());
     trials.extend(profile::trials());
     trials.extend(endpoint::trials());

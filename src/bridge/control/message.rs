@@ -3,8 +3,8 @@
 //! A request is `{"v":1,"id":n,"method":…,"params":{}}`; its reply has the same `id` and either `result` or `error`. Lines
 //! without `id` are events, the same as `vmserial bridge --json` prints.
 
-use super::base64;
 use super::call::{Call, METHODS};
+use crate::bridge::base64;
 use crate::bridge::handle::HistorySlice;
 use crate::model::{FailureKind, Policy, Problem};
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,6 @@
 //! `call` and `message` are the language and pure, `server` speaks it for a [`BridgeHandle`](crate::bridge::BridgeHandle), `client`
 //! asks it from another process.
 
-mod base64;
 pub mod call;
 pub mod client;
 mod evidence;

@@ -2,11 +2,11 @@
 
 use super::core::{Engine, Flow};
 use super::outcome::Outcome;
-use crate::bridge::capture::Capture;
+use crate::bridge::capture::Mark;
 use crate::bridge::handle::{ClientId, Command, HistorySlice, Since, Status};
 use crate::bridge::history::History;
 use crate::bridge::mediator::Input;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
 
 /// What a handle may type ahead of a target that reads nothing; clients are just not read meanwhile.
@@ -77,6 +77,8 @@ impl Engine {
                 }
             }
             Command::TargetReset(answer) => {
+                let told = self.log.mark(self.counters.from_target, Mark::Reset);
+                self.emit_all(told);
                 self.mediate(Input::TargetReset);
                 let _ = answer.send(());
             }
@@ -127,7 +129,8 @@ impl Engine {
             dropped_from_target: counters.dropped_from_target,
             dropped_to_target: counters.dropped_to_target,
             connections: self.target.connections,
-            log: self.log.as_ref().map(|log| log.path().to_owned()),
+            log: self.log.raw_path().map(Path::to_owned),
+            log_json: self.log.json_path().map(Path::to_owned),
         }
     }
 
@@ -162,11 +165,13 @@ impl Engine {
     }
 
     fn set_log(&mut self, path: Option<PathBuf>) -> Result<(), String> {
-        self.log = path
-            .as_deref()
-            .map(Capture::open)
-            .transpose()
-            .map_err(|problem| problem.message)?;
-        Ok(())
+        if path.is_none() {
+            let told = self.log.finish();
+            self.emit_all(told);
+            self.log.set_json(None).map_err(|problem| problem.message)?;
+        }
+        self.log
+            .set_raw(path.as_deref())
+            .map_err(|problem| problem.message)
     }
 }

@@ -4,6 +4,7 @@ use super::client::Client;
 use super::core::{Engine, Flow};
 use super::ending::Life;
 use super::target::Change;
+use crate::bridge::capture::Mark;
 use crate::bridge::channel::Channel;
 use crate::bridge::event::{Event, TargetState};
 use crate::bridge::handle::{AttachMode, AttachRefused, AttachRequest, ClientId, Since};
@@ -267,6 +268,10 @@ impl Engine {
         for client in &mut self.clients {
             client.told_away = false;
         }
+        let told = self
+            .log
+            .mark(self.counters.from_target, Mark::Up(&self.target.reason));
+        self.emit_all(told);
         self.emit(Event::Target {
             state: TargetState::Up,
             reason: self.target.reason.clone(),
@@ -295,6 +300,8 @@ impl Engine {
         }
         self.target.input_ended = true;
         self.target.reason.clone_from(&reason);
+        let told = self.log.mark(self.counters.from_target, Mark::Away(&reason));
+        self.emit_all(told);
         self.emit(Event::Target {
             state: TargetState::Away,
             reason,
@@ -306,6 +313,8 @@ impl Engine {
     pub(super) fn target_went(&mut self, reason: String) {
         let comes_back = !self.options.once && matches!(self.life, Life::Running);
         self.target.lost(reason.clone(), self.now, comes_back);
+        let told = self.log.mark(self.counters.from_target, Mark::Away(&reason));
+        self.emit_all(told);
         self.counters.dropped_to_target += self.to_target.clear() as u64;
         self.emit(Event::Target {
             state: TargetState::Away,

@@ -103,7 +103,7 @@ pub struct Engine {
     pub(super) last_connection: u64,
     pub(super) flow: Flow,
     pub(super) to_target: Outbound,
-    pub(super) log: Option<Capture>,
+    pub(super) log: Capture,
     pub(super) counters: Counters,
     pub(super) life: Life,
     pub(super) break_in: BreakInState,
@@ -149,7 +149,7 @@ impl Engine {
         if let BreakPort::Endpoint(endpoint) = &spec.break_port {
             check_break_port(endpoint, &openings)?;
         }
-        let log = spec.log.as_deref().map(Capture::open).transpose()?;
+        let log = Capture::open(&spec.log)?;
         let slots = spec
             .clients
             .iter()
@@ -258,6 +258,8 @@ impl Engine {
                 }
             }
         }
+        let told = self.log.tick(now);
+        self.emit_all(told);
         if self.mediator_deadline().is_some_and(|at| at <= now) {
             self.mediate(crate::bridge::mediator::Input::Tick);
             progress = true;
@@ -277,6 +279,7 @@ impl Engine {
             self.break_in.deadline(),
             self.mediator_deadline(),
             self.wait_until,
+            self.log.deadline(),
             paused,
         ]
         .into_iter()
@@ -309,11 +312,19 @@ impl Engine {
         emit(self.handle.event_sender(), event);
     }
 
+    pub(super) fn emit_all(&self, events: Vec<Event>) {
+        for event in events {
+            self.emit(event);
+        }
+    }
+
     pub(super) fn history(&self) -> Option<&History> {
         self.flow.history()
     }
 
-    fn emit_stopped(&self, outcome: &Outcome) {
+    fn emit_stopped(&mut self, outcome: &Outcome) {
+        let told = self.log.finish();
+        self.emit_all(told);
         let reason = match outcome {
             Outcome::Ended => "ended".to_owned(),
             Outcome::Stopped => "stopped".to_owned(),

@@ -47,9 +47,8 @@ impl Engine {
         let bytes = &scratch[..count];
         let offset = self.counters.from_target;
         self.counters.from_target += count as u64;
-        if let Some(event) = self.log.as_mut().and_then(|log| log.write(bytes)) {
-            self.emit(event);
-        }
+        let told = self.log.write(self.now, offset, bytes);
+        self.emit_all(told);
         let shared = matches!(&self.flow, Flow::Mediated(mediation) if mediation.history.is_some());
         if !shared {
             self.publish(offset, bytes);
@@ -77,7 +76,7 @@ impl Engine {
     /// no bulk or because somebody looks at the bytes.
     fn take_bulk_of_target(&mut self, context: &mut Context<'_>) -> Option<bool> {
         if !matches!(self.flow, Flow::Raw { .. })
-            || self.log.is_some()
+            || self.log.is_on()
             || self.handle.output_sender().receiver_count() > 0
         {
             return None;

@@ -8,12 +8,12 @@ mod windows;
 #[cfg(unix)]
 pub use unix::{
     LocalListener, NativeStream, PtyServer, Splice, StopSignals, check_target_path, create_private_file,
-    describe_tcp_owner, dial_local, listen_local, listen_tcp, open_pty, pipe_path, read_stdin, tune_tcp,
-    write_stdout,
+    describe_tcp_owner, dial_local, listen_local, listen_tcp, open_pty, pipe_path, read_stdin,
+    survive_file_size_limit, tune_tcp, write_stdout,
 };
 #[cfg(windows)]
 pub use windows::{
     LocalListener, NativeStream, PtyServer, Splice, StopSignals, check_target_path, create_private_file,
-    describe_tcp_owner, dial_local, listen_local, listen_tcp, open_pty, pipe_path, read_stdin, tune_tcp,
-    write_stdout,
+    describe_tcp_owner, dial_local, listen_local, listen_tcp, open_pty, pipe_path, read_stdin,
+    survive_file_size_limit, tune_tcp, write_stdout,
 };

@@ -9,7 +9,10 @@ use crate::cli::error::Failure;
 use crate::cli::port::{here, named_break, usage};
 use crate::cli::quantity::{parse_bytes, parse_duration};
 use crate::cli::ui::Ui;
-use crate::model::{Address, BreakWith, ClientSpec, EndpointSpec, FailureKind, Policy, Problem, Role};
+use crate::model::log::DEFAULT_KEEP;
+use crate::model::{
+    Address, BreakWith, ClientSpec, EndpointSpec, FailureKind, LogSpec, Policy, Problem, Role, Rotation,
+};
 use crate::session::break_port::OwnedOrDialled;
 use crate::session::port_key::PortKey;
 use crate::session::serve::start_owned;
@@ -39,6 +42,15 @@ pub struct BridgeArgs {
     /// Append what the VM sends to this file
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+    /// Append it to this file with times, offsets and boots, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    log_json: Option<PathBuf>,
+    /// A log of this size makes room: FILE becomes FILE.1, that FILE.2 (64MiB) [default: it grows for ever]
+    #[arg(long, value_name = "BYTES", value_parser = parse_log_size)]
+    log_max: Option<u64>,
+    /// With --log-max: keep this many full logs beside the one that is written
+    #[arg(long, value_name = "N", requires = "log_max", default_value_t = DEFAULT_KEEP)]
+    log_keep: u32,
     /// raw: keep the newest BYTES for the next client while nobody is attached (64KiB, 1MiB)
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "0")]
     hold: usize,
@@ -71,6 +83,13 @@ pub struct BridgeArgs {
     /// gdb: leave a kernel stopped that is stopped at the bridge's end
     #[arg(long)]
     leave_stopped: bool,
+}
+
+fn parse_log_size(text: &str) -> Result<u64, String> {
+    match parse_bytes(text)? {
+        0 => Err("a log of 0 bytes holds nothing".into()),
+        bytes => Ok(bytes as u64),
+    }
 }
 
 /// Runs a bridge until it ends or is stopped.
@@ -107,7 +126,20 @@ fn specification(args: BridgeArgs, context: &Context) -> Result<BridgeSpec, Prob
     };
     let mut spec = BridgeSpec::to(target, clients, policy);
     spec.break_means = means;
-    spec.log = args.log;
+    if args.log.is_some() && args.log == args.log_json {
+        return Err(
+            Problem::new(FailureKind::Usage, "`--log` and `--log-json` name the same file")
+                .hint("Give each its own: `--log vm1.log --log-json vm1.jsonl`."),
+        );
+    }
+    spec.log = LogSpec {
+        raw: args.log,
+        json: args.log_json,
+        rotation: args.log_max.map(|max_bytes| Rotation {
+            max_bytes,
+            keep: args.log_keep,
+        }),
+    };
     spec.hold_bytes = args.hold;
     spec.replay_bytes = args.replay;
     spec.take_over = args.take_over;

@@ -215,7 +215,7 @@ fn paths_are_relative_to_the_profile_and_those_of_other_hosts_are_theirs() {
         assert_eq!(target.start.as_ref().unwrap().kernel, Some(kernel.into()));
         assert_eq!(target.ports[0].attach.as_ref().unwrap().to_string(), attach);
         // A log is ours, wherever the VM is.
-        assert_eq!(target.ports[0].log, Some("/home/me/l".into()));
+        assert_eq!(target.ports[0].log.raw, Some("/home/me/l".into()));
     }
     assert_eq!(targets[2].vm.as_str(), "d/x.vmx");
 }

@@ -2,11 +2,14 @@
 
 use super::{Home, Validator, word};
 use crate::config::node::FieldPath;
+use crate::model::log::DEFAULT_KEEP;
 use crate::model::profile::{DEFAULT_HOLD, DEFAULT_REPLAY, MemorySize, PortProfile};
 use crate::model::{
-    Address, ClientPrefix, ClientSpec, EndpointError, EndpointSpec, HostRef, Policy, PortSpec,
+    Address, ClientPrefix, ClientSpec, EndpointError, EndpointSpec, HostRef, LogSpec, Policy, PortSpec,
+    Rotation,
 };
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 impl Validator<'_> {
     /// Validates a port. `served` holds what the target's other ports serve.
@@ -44,17 +47,48 @@ impl Validator<'_> {
             );
             self.issue(&path.key("replay"), message);
         }
+        let log = self.logs(path, port);
         self.way_across(path, port, home);
         (self.issues.len() == before).then(|| PortSpec {
             port: port.port,
             policy: port.policy,
             attach,
             serve,
-            log: port.log.as_deref().map(|path| self.base.path(path)),
+            log,
             hold_bytes: bytes(port.hold.unwrap_or(DEFAULT_HOLD)),
             replay_bytes: bytes(port.replay.unwrap_or(DEFAULT_REPLAY)),
             break_with,
         })
+    }
+
+    /// The port's logs, and when they make room.
+    fn logs(&mut self, path: &FieldPath, port: &PortProfile) -> LogSpec {
+        let log = |path: &Option<PathBuf>| path.as_deref().map(|path| self.base.path(path));
+        let (raw, json) = (log(&port.log), log(&port.log_json));
+        if raw.is_some() && raw == json {
+            let message = "`log_json` names the same file as `log`".to_owned();
+            self.issue(&path.key("log_json"), message);
+        }
+        if port.log_max.is_some() && raw.is_none() && json.is_none() {
+            let message = "`log_max` is for a port with `log` or `log_json`".to_owned();
+            self.issue(&path.key("log_max"), message);
+        }
+        if port.log_max.is_some_and(|size| size.bytes() == 0) {
+            let message = "a log of `0B` holds nothing: expected a size as in `64MiB`".to_owned();
+            self.issue(&path.key("log_max"), message);
+        }
+        if port.log_keep.is_some() && port.log_max.is_none() {
+            let message = "`log_keep` needs `log_max`: the size at which a log is full".to_owned();
+            self.issue(&path.key("log_keep"), message);
+        }
+        LogSpec {
+            raw,
+            json,
+            rotation: port.log_max.map(|size| Rotation {
+                max_bytes: size.bytes(),
+                keep: port.log_keep.unwrap_or(DEFAULT_KEEP),
+            }),
+        }
     }
 
     /// The VM's end, with the VM's role. What we then open is the other side.

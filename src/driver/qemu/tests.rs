@@ -27,7 +27,7 @@ fn port(number: u32, attach: Option<&str>, break_with: Option<&str>) -> PortSpec
         policy: Policy::Console,
         attach: attach.map(|text| text.parse().unwrap()),
         serve: Vec::new(),
-        log: None,
+        log: crate::model::LogSpec::default(),
         hold_bytes: 0,
         replay_bytes: 0,
         break_with: break_with.map(|text| text.parse().unwrap()),

@@ -26,7 +26,7 @@ fn target(vm: &str, ports: &[(u32, Option<&str>)]) -> TargetSpec {
         policy: Policy::Console,
         attach: attach.map(|endpoint| endpoint.parse().unwrap()),
         serve: Vec::new(),
-        log: None,
+        log: crate::model::LogSpec::default(),
         hold_bytes: 0,
         replay_bytes: 0,
         break_with: None,

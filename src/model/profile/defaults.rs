@@ -1,6 +1,7 @@
 //! What a profile means where it says nothing.
 
 use super::{MemorySize, Profile, VmProfile};
+use crate::model::log::DEFAULT_KEEP;
 use crate::model::policy::Policy;
 use crate::model::target::DebuggerKind;
 
@@ -35,6 +36,9 @@ impl Profile {
                 debugger.program.get_or_insert_with(|| DEFAULT_GDB.to_owned());
             }
             for port in &mut target.ports {
+                if port.log_max.is_some() {
+                    port.log_keep.get_or_insert(DEFAULT_KEEP);
+                }
                 if port.policy == Policy::Raw {
                     port.hold.get_or_insert(DEFAULT_HOLD);
                 }

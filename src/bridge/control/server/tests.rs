@@ -75,6 +75,7 @@ fn status() -> Status {
         dropped_to_target: 0,
         connections: 1,
         log: None,
+        log_json: None,
     }
 }
 

@@ -6,6 +6,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Once;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Opens a file to append to; a new one has mode 0600.
 pub fn create_private_file(path: &Path) -> io::Result<File> {
@@ -14,6 +16,21 @@ pub fn create_private_file(path: &Path) -> io::Result<File> {
         .create(true)
         .mode(0o600)
         .open(path)
+}
+
+/// Makes a write beyond the limit of a file's size (`ulimit -f`) an error; by default its signal ends the process. Does
+/// nothing outside a runtime.
+pub fn survive_file_size_limit() {
+    static CAUGHT: Once = Once::new();
+    if tokio::runtime::Handle::try_current().is_ok() {
+        CAUGHT.call_once(|| {
+            let kind = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+            // Once caught it stays so, whoever listens.
+            if let Err(error) = signal(kind) {
+                tracing::debug!(%error, "the signal of a file's size limit stays as it is");
+            }
+        });
+    }
 }
 
 /// Waits, without a time limit, until a standard stream that somebody else made non-blocking is ready.

@@ -8,7 +8,7 @@ mod socket;
 mod splice;
 mod stream;
 
-pub use files::{create_private_file, read_stdin, write_stdout};
+pub use files::{create_private_file, read_stdin, survive_file_size_limit, write_stdout};
 pub use owner::describe_tcp_owner;
 pub use pty::{PtyServer, open_pty};
 pub use signal::StopSignals;

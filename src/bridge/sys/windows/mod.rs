@@ -14,6 +14,6 @@ pub use absent::{PtyServer, Splice, open_pty};
 pub use pipe::{check_target_path, dial_local, pipe_path};
 pub use pipe_server::{LocalListener, listen_local};
 pub use signal::StopSignals;
-pub use standard::{create_private_file, read_stdin, write_stdout};
+pub use standard::{create_private_file, read_stdin, survive_file_size_limit, write_stdout};
 pub use stream::NativeStream;
 pub use tcp::{describe_tcp_owner, listen_tcp, tune_tcp};

@@ -8,8 +8,8 @@ use crate::cli::port::{PortArgs, here, usage};
 use crate::cli::ui::Ui;
 use crate::model::{
     Address, BreakWith, Cancel, ClientSpec, Deadline, EndpointSpec, FailureKind, GdbStubSpec, HostRef,
-    HypervisorKind, Policy, PortIndex, PortSpec, Problem, RestartPolicy, Role, TargetName, TargetSpec, VmRef,
-    Wait,
+    HypervisorKind, LogSpec, Policy, PortIndex, PortSpec, Problem, RestartPolicy, Role, TargetName,
+    TargetSpec, VmRef, Wait,
 };
 use crate::session::apply::{Applied, ApplyOptions, Consent, plan_and_apply};
 use crate::session::interrupt::Interrupt;
@@ -147,7 +147,10 @@ impl CommonArgs {
                 policy,
                 attach,
                 serve,
-                log: self.log.clone(),
+                log: LogSpec {
+                    raw: self.log.clone(),
+                    ..LogSpec::default()
+                },
                 hold_bytes: 0,
                 replay_bytes: 0,
                 break_with: None,

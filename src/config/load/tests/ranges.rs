@@ -27,7 +27,7 @@ targets:
                 target.vm,
                 target.gdb_stub.as_ref().unwrap().port,
                 port.serve[0],
-                port.log.as_ref().unwrap().display()
+                port.log.raw.as_ref().unwrap().display()
             )
         })
         .collect();
