@@ -1,6 +1,6 @@
 //! `vmserial` gives a virtual machine a serial port, joins it to a console or a debugger, and starts the debugger.
 //!
-//! Arrows point inwards only (checked by `tests/architecture.rs`):
+//! Arrows point inwards only (checked by `tests/architecture/`):
 //!
 //! ```text
 //! main → cli → { session, config }

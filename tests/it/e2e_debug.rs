@@ -338,11 +338,11 @@ fn debug_through_the_gdb_stub() {
         more: &format!("    transport: {{gdbstub: {{port: {port}, stop_at_start: true}}}}\n"),
         ..Change::default()
     });
+    let vm = Vm(&lab);
     let script = lab.script("hbreak start_kernel\ncontinue\nbt\ndelete\ndetach\n");
     let ended = lab.run(&["debug", "--batch", "--yes", "-x", &script]);
     assert_eq!(ended.code, Some(0), "{}\n{}", ended.stdout, ended.stderr);
     assert!(ended.stdout.contains("start_kernel ("), "{}", ended.stdout);
-    let vm = Vm(&lab);
     let mut console = connect(&vm.socket("ser0.sock"));
     console.write_all(b"\r").expect("the console takes it");
     read_until(&mut console, b"kgdbtest# ");

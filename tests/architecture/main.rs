@@ -1,10 +1,13 @@
 //! The house rules that a machine can check (`docs/dev/style.md`), read from the sources themselves.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod sources;
+mod tree;
+
+use sources::{Names, in_sys, is_test_file, report, root, sources};
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use syn::visit::{self, Visit};
+use syn::visit::Visit;
 
 /// What each module of `src/` may use of the others.
 const ALLOWED: &[(&str, &[&str])] = &[
@@ -68,147 +71,6 @@ const LONG: &[(&str, &str)] = &[];
 
 /// Longest file.
 const MOST_LINES: usize = 500;
-
-struct Source {
-    /// From `src/`, without `.rs`.
-    name: String,
-    text: String,
-    /// Paths that it names, `use` trees taken apart, with `crate::` kept. Tests inside the file are left out.
-    paths: Vec<String>,
-    unsafes: usize,
-    cfgs: Vec<String>,
-}
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files(&path, ending, found);
-        } else if path.to_string_lossy().ends_with(ending) {
-            found.push(path);
-        }
-    }
-    found.sort();
-}
-
-#[derive(Default)]
-struct Names {
-    paths: Vec<String>,
-    unsafes: usize,
-    cfgs: Vec<String>,
-}
-
-fn is_test(attributes: &[syn::Attribute]) -> bool {
-    attributes.iter().any(|attribute| match &attribute.meta {
-        syn::Meta::List(list) => list.path.is_ident("cfg") && list.tokens.to_string().trim() == "test",
-        _ => false,
-    })
-}
-
-impl<'ast> Visit<'ast> for Names {
-    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
-        if !is_test(&module.attrs) {
-            visit::visit_item_mod(self, module);
-        }
-    }
-
-    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
-        if !is_test(&item.attrs) {
-            flatten(&item.tree, String::new(), &mut self.paths);
-        }
-    }
-
-    fn visit_path(&mut self, path: &'ast syn::Path) {
-        let parts: Vec<String> = path
-            .segments
-            .iter()
-            .map(|segment| segment.ident.to_string())
-            .collect();
-        self.paths.push(parts.join("::"));
-        visit::visit_path(self, path);
-    }
-
-    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
-        if let syn::Meta::List(list) = &attribute.meta
-            && list.path.is_ident("cfg")
-        {
-            self.cfgs.push(list.tokens.to_string());
-        }
-    }
-
-    fn visit_expr_unsafe(&mut self, expression: &'ast syn::ExprUnsafe) {
-        self.unsafes += 1;
-        visit::visit_expr_unsafe(self, expression);
-    }
-}
-
-fn flatten(tree: &syn::UseTree, before: String, paths: &mut Vec<String>) {
-    let join = |name: &str| {
-        if before.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{before}::{name}")
-        }
-    };
-    match tree {
-        syn::UseTree::Path(path) => flatten(&path.tree, join(&path.ident.to_string()), paths),
-        syn::UseTree::Name(name) => paths.push(join(&name.ident.to_string())),
-        syn::UseTree::Rename(rename) => paths.push(join(&rename.ident.to_string())),
-        syn::UseTree::Glob(_) => paths.push(before),
-        syn::UseTree::Group(group) => group
-            .items
-            .iter()
-            .for_each(|item| flatten(item, before.clone(), paths)),
-    }
-}
-
-fn sources() -> &'static [Source] {
-    static SOURCES: std::sync::OnceLock<Vec<Source>> = std::sync::OnceLock::new();
-    SOURCES.get_or_init(read_sources)
-}
-
-fn read_sources() -> Vec<Source> {
-    let src = root().join("src");
-    let mut found = Vec::new();
-    files(&src, ".rs", &mut found);
-    found
-        .iter()
-        .map(|path| {
-            let text = fs::read_to_string(path.as_path()).unwrap();
-            let name = path
-                .strip_prefix(&src)
-                .unwrap()
-                .with_extension("")
-                .to_string_lossy()
-                .into_owned();
-            let mut names = Names::default();
-            names.visit_file(&syn::parse_file(&text).unwrap());
-            Source {
-                name,
-                text,
-                paths: names.paths,
-                unsafes: names.unsafes,
-                cfgs: names.cfgs,
-            }
-        })
-        .collect()
-}
-
-fn is_test_file(name: &str) -> bool {
-    name.ends_with("/tests") || name.contains("/tests/")
-}
-
-fn in_sys(name: &str) -> bool {
-    name.split('/').any(|part| part == "sys")
-}
-
-fn report(broken: &[String]) {
-    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
-}
 
 #[test]
 fn arrows_point_inwards() {
@@ -490,67 +352,6 @@ fn hypervisors_are_told_apart_in_the_registry_only() {
             let variant = path.rsplit("::").next().unwrap();
             if !allowed && variant.starts_with(char::is_uppercase) && variant != "ALL" {
                 broken.push(format!("src/{}.rs names `{path}`", source.name));
-            }
-        }
-    }
-    report(&broken);
-}
-
-#[test]
-fn every_test_file_is_compiled_in() {
-    let main = fs::read_to_string(root().join("tests/it/main.rs")).unwrap();
-    let mut broken = Vec::new();
-    for entry in fs::read_dir(root().join("tests/it")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        if path.extension().is_some_and(|ending| ending == "rs")
-            && name != "main"
-            && !main.contains(&format!("mod {name};"))
-        {
-            broken.push(format!("tests/it/{name}.rs is not in main.rs"));
-        }
-    }
-    report(&broken);
-}
-
-#[test]
-fn nothing_of_one_machine_is_in_the_tree() {
-    let mut found = Vec::new();
-    for folder in ["src", "tests", "xtask", "docs", "profiles", "templates"] {
-        for ending in [".rs", ".md", ".yaml", ".j2", ".gdb"] {
-            files(&root().join(folder), ending, &mut found);
-        }
-    }
-    let mut broken = Vec::new();
-    for path in found {
-        // The guest behind the link is not ours to check.
-        if path.components().any(|part| part.as_os_str() == "guest") {
-            continue;
-        }
-        let text = fs::read_to_string(&path).unwrap();
-        for part in [concat!("/wo", "rk/"), concat!("/ro", "ot/")] {
-            if text.contains(part) {
-                broken.push(format!("{} names `{part}`", path.display()));
-            }
-        }
-    }
-    report(&broken);
-}
-
-#[test]
-fn links_in_the_docs_lead_somewhere() {
-    let mut found = vec![root().join("README.md"), root().join("CHANGELOG.md")];
-    files(&root().join("docs"), ".md", &mut found);
-    let mut broken = Vec::new();
-    for path in found {
-        let text = fs::read_to_string(path.as_path()).unwrap();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = link.split('#').next().unwrap();
-            if file.is_empty() || file.contains("://") {
-                continue;
-            }
-            if !path.parent().unwrap().join(file).exists() {
-                broken.push(format!("{} links to `{link}`", path.display()));
             }
         }
     }
