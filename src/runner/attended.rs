@@ -67,7 +67,6 @@ pub enum Streams {
     /// Its standard input and output.
     Both,
     /// Nothing: both are empty.
-    #[expect(dead_code, reason = "for what only holds a connection")]
     Neither,
 }
 
@@ -124,7 +123,6 @@ impl Attended {
     }
 
     /// Tells how it ended, if it has.
-    #[expect(dead_code, reason = "for what only holds a connection")]
     pub fn end(&self) -> Option<End> {
         self.ended.borrow().clone()
     }

@@ -9,5 +9,6 @@ pub mod local;
 pub mod opener;
 pub mod qmp;
 pub mod sys;
+mod tunnel;
 
 pub use api::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Runner, Status};

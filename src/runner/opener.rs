@@ -1,15 +1,21 @@
-//! Opens the streams that need a process, for a bridge: `exec:` commands.
+//! Opens the streams that need a process, for a bridge: commands and SSH.
 
 use super::attended::Children;
-use super::child_stream;
+use super::tunnel::Tunnel;
+use super::{child_stream, sys};
 use crate::bridge::{Opener, Opening, Remarks};
-use crate::model::{Address, EndpointSpec, FailureKind, Problem};
+use crate::model::{Address, EndpointSpec, FailureKind, Problem, Role};
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Starts a process for each stream. One for each bridge; what it started ends with the bridge.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct ProcessOpener {
     children: Children,
+    tunnels: Arc<Mutex<HashMap<EndpointSpec, Tunnel>>>,
 }
 
 impl ProcessOpener {
@@ -17,28 +23,62 @@ impl ProcessOpener {
     pub fn new() -> Self {
         Self::default()
     }
+
+    fn tunnel(&self, endpoint: &EndpointSpec) -> Tunnel {
+        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        tunnels.entry(endpoint.clone()).or_default().clone()
+    }
+}
+
+impl fmt::Debug for ProcessOpener {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ProcessOpener").finish_non_exhaustive()
+    }
+}
+
+fn check_via(endpoint: &EndpointSpec) -> Result<(), Problem> {
+    let refuse = |what: String, instead: &str| {
+        let problem = Problem::new(FailureKind::Precondition, format!("`{endpoint}`: {what}"));
+        Err(problem.hint(instead))
+    };
+    let kind = endpoint.address.kind();
+    if !sys::HAS_LOCAL_STREAMS {
+        return refuse(
+            "`via=` is not served on Windows yet".into(),
+            "Forward the port yourself, `ssh -L 7001:127.0.0.1:7001 HOST`, and write `connect:tcp:127.0.0.1:7001`.",
+        );
+    }
+    match &endpoint.address {
+        Address::Tcp { .. } | Address::Unix(_) if endpoint.role == Some(Role::Listen) => refuse(
+            "to listen behind `via=` is not served yet".into(),
+            "Let the VM listen and connect to it, or forward a port back: `ssh -R 7001:127.0.0.1:7001 HOST`, with `listen:tcp:127.0.0.1:7001` here.",
+        ),
+        Address::Unix(path) if !Path::new(path).to_string_lossy().starts_with('/') => refuse(
+            "a path behind `via=` must begin with `/`".into(),
+            "Write the whole path of the socket on that host.",
+        ),
+        Address::Tcp { .. } | Address::Unix(_) => Ok(()),
+        _ => refuse(
+            format!("`{kind}` behind `via=` is not served yet: that host has to open it"),
+            "Serve it there, `vmserial bridge ENDPOINT listen:unix:/path`, and connect to that path with `via=`.",
+        ),
+    }
 }
 
 impl Opener for ProcessOpener {
     fn check(&self, endpoint: &EndpointSpec) -> Result<(), Problem> {
-        let refuse = |what: &str, instead: &str| {
-            Err(Problem::new(
-                FailureKind::Precondition,
-                format!("`{endpoint}`: {what} not served yet"),
-            )
-            .hint(instead))
-        };
-        if !endpoint.via.is_empty() {
-            return refuse(
-                "`via=` is",
-                "Forward the port yourself, `ssh -L 7001:127.0.0.1:7001 HOST`, and write `connect:tcp:127.0.0.1:7001`.",
-            );
+        if endpoint.via.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        check_via(endpoint)
     }
 
     fn open(&self, endpoint: &EndpointSpec, remarks: &Remarks) -> Opening {
         let (endpoint, remarks, children) = (endpoint.clone(), remarks.clone(), self.children.clone());
+        if !endpoint.via.is_empty() {
+            let tunnel = self.tunnel(&endpoint);
+            return Box::pin(async move { tunnel.open(&endpoint, &remarks, &children).await });
+        }
         Box::pin(async move {
             match &endpoint.address {
                 Address::Exec(command) => child_stream::start(&endpoint, command, &remarks, &children),
@@ -48,7 +88,13 @@ impl Opener for ProcessOpener {
     }
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let children = self.children.clone();
-        Box::pin(async move { children.wait().await })
+        let (children, tunnels) = (self.children.clone(), Arc::clone(&self.tunnels));
+        Box::pin(async move {
+            let tunnels = std::mem::take(&mut *tunnels.lock().unwrap_or_else(PoisonError::into_inner));
+            for tunnel in tunnels.into_values() {
+                tunnel.close().await;
+            }
+            children.wait().await;
+        })
     }
 }

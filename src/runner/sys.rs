@@ -8,9 +8,10 @@ mod platform;
 mod platform;
 
 pub use platform::{
-    StopSignals, TerminalState, command, connect_unix, kill, kill_group, make_private_folder, mode_and_owner,
-    new_file, own_group, own_session, private, process_with_output, set_mode_and_owner, signal_of,
-    start_time, sync_folder, terminate, terminate_group,
+    HAS_LOCAL_STREAMS, LocalStream, StopSignals, TerminalState, command, connect_local, connect_unix, kill,
+    kill_group, make_private_folder, mode_and_owner, new_file, own_group, own_session, private,
+    private_folder, process_with_output, set_mode_and_owner, signal_of, start_time, sync_folder, terminate,
+    terminate_group,
 };
 
 /// A signal that ends vmserial, in the words of POSIX.

@@ -184,7 +184,7 @@ fn not_served() {
         ("connect:unix:/x", "listen:rfc2217:127.0.0.1:0"),
         ("connect:unix:/x", "listen:pipe:vm1"),
         ("tty:/dev/ttyUSB0,baud=115200", "pty"),
-        ("connect:tcp:127.0.0.1:1,via=root@h", "pty"),
+        ("pty:/tmp/x,via=root@h", "pty"),
         ("connect:unix:/x", "kd=pty"),
     ] {
         let ended = sandbox.run(["bridge", target, client]);

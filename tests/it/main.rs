@@ -26,6 +26,8 @@ mod plan_apply;
 mod profile;
 mod setup_qemu;
 mod setup_vmware;
+mod sshd;
+mod via;
 
 fn main() -> std::process::ExitCode {
     // Called by a link with a stand-in's name (`Sandbox::stand_in`), this binary is that stand-in.
@@ -45,6 +47,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(endpoint::trials());
     trials.extend(exec::trials());
     trials.extend(faults::trials());
+    trials.extend(via::trials());
     trials.extend(e2e_bridge::trials());
     trials.extend(demo::trials());
     trials.extend(e2e_debug::trials());

@@ -22,6 +22,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("qemu-system-x86", "runs the guest"),
     ("gdb", "the debugger"),
     ("socat", "the peer in tests and benchmarks"),
+    ("openssh-client", "tests go through SSH"),
+    ("openssh-server", "tests go through SSH, to a server of their own"),
+    ("strace", "tests look at what is asked of a serial device"),
+    ("microcom", "a terminal program in tests"),
+    ("tio", "a terminal program in tests"),
     ("procps", "the tests look for left-over processes"),
     ("util-linux", "taskset for benchmarks"),
 ];

@@ -201,6 +201,37 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Whether [`connect_local`] works.
+pub const HAS_LOCAL_STREAMS: bool = true;
+
+/// A stream to another process of this machine.
+pub type LocalStream = tokio::net::UnixStream;
+
+/// Connects to a socket of this machine.
+///
+/// # Errors
+///
+/// The system's refusal.
+pub async fn connect_local(path: &Path) -> io::Result<LocalStream> {
+    tokio::net::UnixStream::connect(path).await
+}
+
+/// Makes a folder that nobody else can look into, removed when it is dropped. Its path is short enough for a socket:
+/// the runtime folder, or else the one for temporary files.
+///
+/// # Errors
+///
+/// The system's refusal.
+pub fn private_folder() -> io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder
+        .prefix("vmserial")
+        .permissions(Permissions::from_mode(0o700));
+    std::env::var_os("XDG_RUNTIME_DIR")
+        .and_then(|folder| builder.tempdir_in(folder).ok())
+        .map_or_else(|| builder.tempdir(), Ok)
+}
+
 /// Connects to a Unix socket. Reads and writes give up with an error after `timeout`.
 ///
 /// # Errors

@@ -247,6 +247,30 @@ pub fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether [`connect_local`] works.
+pub const HAS_LOCAL_STREAMS: bool = false;
+
+/// A stream to another process of this machine.
+pub type LocalStream = tokio::io::DuplexStream;
+
+/// There are no Unix sockets here that `ssh` forwards.
+///
+/// # Errors
+///
+/// Always says so.
+pub async fn connect_local(_path: &Path) -> io::Result<LocalStream> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Makes a folder for temporary files, removed when it is dropped; the user's folder's access list holds.
+///
+/// # Errors
+///
+/// The system's refusal.
+pub fn private_folder() -> io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("vmserial").tempdir()
+}
+
 /// The standard library has no Unix sockets here.
 ///
 /// # Errors

@@ -1,0 +1,295 @@
+//! `via=`: streams through the system's `ssh` and a real OpenSSH server.
+
+use crate::bridge_rig::{accepted, random, read_exactly, vm};
+use crate::kit::{Running, Sandbox, connect, read_until, wait_until};
+use crate::sshd::{Sshd, missing};
+use libtest_mimic::{Failed, Trial};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+pub fn trials() -> Vec<Trial> {
+    let reason = missing();
+    let trial = |name: &'static str, run: fn()| {
+        let reason = reason.clone();
+        Trial::ignorable_test(format!("via::{name}"), move || match reason {
+            Some(reason) => Ok(libtest_mimic::Completion::ignored_with(reason)),
+            None => {
+                run();
+                Ok::<_, Failed>(libtest_mimic::Completion::Completed)
+            }
+        })
+    };
+    vec![
+        trial("a_unix_socket_of_another_host", a_unix_socket_of_another_host),
+        trial("a_tcp_port_of_another_host", a_tcp_port_of_another_host),
+        trial("megabytes_and_half_closes", megabytes_and_half_closes),
+        trial("through_a_jump", through_a_jump),
+        trial(
+            "a_vm_that_reboots_costs_no_login",
+            a_vm_that_reboots_costs_no_login,
+        ),
+        trial("a_lost_link_comes_back", a_lost_link_comes_back),
+        trial(
+            "the_far_ends_refusals_are_states",
+            the_far_ends_refusals_are_states,
+        ),
+        trial("what_ssh_says_is_the_reason", what_ssh_says_is_the_reason),
+        trial("nothing_is_left_behind", nothing_is_left_behind),
+        trial(
+            "what_needs_a_helper_is_refused_by_name",
+            what_needs_a_helper_is_refused_by_name,
+        ),
+    ]
+}
+
+/// A bridge from `target` to the Unix socket `c`.
+fn bridge(sandbox: &Sandbox, target: &str) -> Running {
+    let mut bridge = sandbox.start(["-v", "bridge", target, &sandbox.endpoint("listen:unix", "c")]);
+    bridge.wait_line("ready");
+    bridge
+}
+
+fn via_unix(sandbox: &Sandbox) -> String {
+    format!("{},via=lab", sandbox.endpoint("connect:unix", "vm"))
+}
+
+fn a_unix_socket_of_another_host() {
+    let sandbox = Sandbox::new();
+    let _server = Sshd::start(&sandbox);
+    let listener = vm(&sandbox);
+    let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
+    let mut vm = accepted(&listener);
+    bridge.wait_line("target up");
+    let mut client = connect(&sandbox.path("c"));
+    client.write_all(b"question\n").unwrap();
+    read_until(&mut vm, b"question\n");
+    vm.write_all(b"answer\n").unwrap();
+    read_until(&mut client, b"answer\n");
+    bridge.signal("TERM");
+    assert_eq!(bridge.wait_end(), 0);
+}
+
+fn a_tcp_port_of_another_host() {
+    let sandbox = Sandbox::new();
+    let server = Sshd::start(&sandbox);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // The port of the server is written out: the configuration has none for this name.
+    let target = format!("connect:tcp:127.0.0.1:{port},via=127.0.0.1:{}", server.port);
+    let mut bridge = bridge(&sandbox, &target);
+    let (mut vm, _) = listener.accept().unwrap();
+    let line = bridge.wait_line("target up");
+    assert!(line.contains("connected"), "{line}");
+    let mut client = connect(&sandbox.path("c"));
+    vm.write_all(b"login: ").unwrap();
+    read_until(&mut client, b"login: ");
+    client.write_all(b"root\n").unwrap();
+    assert_eq!(read_exactly(&mut vm, 5), b"root\n");
+}
+
+fn megabytes_and_half_closes() {
+    let sandbox = Sandbox::new();
+    let _server = Sshd::start(&sandbox);
+    let listener = vm(&sandbox);
+    let mut bridge = sandbox.start([
+        "-v",
+        "bridge",
+        &via_unix(&sandbox),
+        &sandbox.endpoint("listen:unix", "c"),
+        "--once",
+        "--linger",
+        "20s",
+    ]);
+    bridge.wait_line("ready");
+    let mut vm = accepted(&listener);
+    bridge.wait_line("target up");
+    let mut client = connect(&sandbox.path("c"));
+    bridge.wait_line("client 1 attached");
+    let sent = random(3 << 20);
+    let bytes = sent.clone();
+    let writing = std::thread::spawn(move || {
+        client.write_all(&bytes).unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut back = Vec::new();
+        client.read_to_end(&mut back).unwrap();
+        back
+    });
+    let mut seen = Vec::new();
+    vm.read_to_end(&mut seen).unwrap();
+    assert!(seen == sent, "{} bytes", seen.len());
+    // The other direction goes on after the half-close.
+    vm.write_all(&sent).unwrap();
+    drop(vm);
+    let back = writing.join().unwrap();
+    assert!(back == sent, "{} bytes came back", back.len());
+    assert_eq!(bridge.wait_end(), 0);
+}
+
+fn through_a_jump() {
+    let sandbox = Sandbox::new();
+    let server = Sshd::start(&sandbox);
+    let listener = vm(&sandbox);
+    let target = format!(
+        "{},via=lab,via=127.0.0.1:{}",
+        sandbox.endpoint("connect:unix", "vm"),
+        server.port
+    );
+    let mut bridge = bridge(&sandbox, &target);
+    let mut vm = accepted(&listener);
+    bridge.wait_line("target up");
+    let mut client = connect(&sandbox.path("c"));
+    vm.write_all(b"from afar").unwrap();
+    read_until(&mut client, b"from afar");
+    wait_until("both servers were logged in to", || {
+        (server.logins() > 0).then_some(())
+    });
+}
+
+fn a_vm_that_reboots_costs_no_login() {
+    let sandbox = Sandbox::new();
+    let server = Sshd::start(&sandbox);
+    let listener = vm(&sandbox);
+    let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
+    let mut client = connect(&sandbox.path("c"));
+    for boot in 0..5 {
+        let mut vm = accepted(&listener);
+        bridge.wait_line("target up");
+        vm.write_all(format!("boot {boot}\n").as_bytes()).unwrap();
+        read_until(&mut client, format!("boot {boot}\n").as_bytes());
+        drop(vm);
+        bridge.wait_line("target away: ended");
+    }
+    assert_eq!(server.logins(), 1);
+}
+
+fn a_lost_link_comes_back() {
+    let sandbox = Sandbox::new();
+    let mut server = Sshd::start(&sandbox);
+    let listener = vm(&sandbox);
+    let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
+    let mut client = connect(&sandbox.path("c"));
+    let first = accepted(&listener);
+    bridge.wait_line("target up");
+    server.drop_connections();
+    let line = bridge.wait_line("target away");
+    assert!(line.contains("closed by remote host"), "{line}");
+    let mut second = accepted(&listener);
+    bridge.wait_line("target up");
+    second.write_all(b"again").unwrap();
+    read_until(&mut client, b"again");
+    drop((first, second));
+    server.stop();
+    bridge.wait_line("Connection refused");
+    server.restart();
+    let mut third = accepted(&listener);
+    bridge.wait_line("target up");
+    third.write_all(b"third").unwrap();
+    read_until(&mut client, b"third");
+}
+
+fn the_far_ends_refusals_are_states() {
+    let sandbox = Sandbox::new();
+    let server = Sshd::start(&sandbox);
+    let port = {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap();
+        closed.local_addr().unwrap().port()
+    };
+    let target = format!("connect:tcp:127.0.0.1:{port},via=lab");
+    let mut bridge = bridge(&sandbox, &target);
+    let line = bridge.wait_line("target away");
+    assert!(line.ends_with("target away: refused"), "{line}");
+    assert!(!bridge.said().contains("target up"), "{}", bridge.said());
+    let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let (_vm, _) = listener.accept().unwrap();
+    bridge.wait_line("target up");
+    assert_eq!(server.logins(), 1, "the login stays while the VM is away");
+    drop(bridge);
+
+    let target = format!("{},via=lab", sandbox.endpoint("connect:unix", "absent"));
+    let mut absent = self::bridge(&sandbox, &target);
+    let line = absent.wait_line("target away");
+    assert!(line.contains("connect failed"), "{line}");
+    assert!(!absent.said().contains("target up"), "{}", absent.said());
+}
+
+fn what_ssh_says_is_the_reason() {
+    let sandbox = Sandbox::new();
+    let server = Sshd::start(&sandbox);
+    std::fs::write(sandbox.path("ssh/known_hosts"), "").unwrap();
+    let ended = sandbox.run(["bridge", &via_unix(&sandbox), "pty", "--wait", "3s"]);
+    assert_eq!(ended.code, Some(7), "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .contains("target away: Host key verification failed."),
+        "{}",
+        ended.stderr
+    );
+    drop(server);
+    let ended = sandbox.run(["bridge", &via_unix(&sandbox), "pty", "--wait", "2s"]);
+    assert!(
+        ended
+            .stderr
+            .contains("target away: ssh: connect to host 127.0.0.1 port"),
+        "{}",
+        ended.stderr
+    );
+}
+
+fn nothing_is_left_behind() {
+    let sandbox = Sandbox::new();
+    let _server = Sshd::start(&sandbox);
+    let listener = vm(&sandbox);
+    let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
+    let _vm = accepted(&listener);
+    bridge.wait_line("target up");
+    let folder = || {
+        std::fs::read_dir(sandbox.path("run"))
+            .unwrap()
+            .flatten()
+            .map(|entry| entry.path())
+            .find(|path| path.join("s").exists())
+    };
+    let path = folder().expect("the forwarded socket is in the runtime folder");
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+    let threads: String = std::fs::read_dir(format!("/proc/{}/task", bridge.pid()))
+        .unwrap()
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .collect();
+    let ssh: Vec<&str> = threads.split_whitespace().collect();
+    assert_eq!(ssh.len(), 1, "one ssh: {threads}");
+    bridge.signal("TERM");
+    assert_eq!(bridge.wait_end(), 0);
+    assert!(
+        !std::path::Path::new(&format!("/proc/{}", ssh[0])).exists(),
+        "ssh has ended"
+    );
+    assert_eq!(folder(), None);
+    assert!(!path.exists());
+}
+
+fn what_needs_a_helper_is_refused_by_name() {
+    let sandbox = Sandbox::new();
+    for (endpoint, part) in [
+        ("pty:/tmp/x,via=h", "`pty` behind `via=` is not served yet"),
+        ("tty:/dev/ttyS0,via=h", "`tty` behind `via=` is not served yet"),
+        ("connect:pipe:x,via=h", "`pipe` behind `via=` is not served yet"),
+        (
+            "listen:tcp:127.0.0.1:1,via=h",
+            "to listen behind `via=` is not served yet",
+        ),
+        ("connect:unix:vm,via=h", "must begin with `/`"),
+    ] {
+        let ended = sandbox.run(["bridge", endpoint, "stdio"]);
+        assert_eq!(ended.code, Some(5), "{endpoint}: {ended:?}");
+        assert!(
+            ended.stderr.contains(part) && ended.stderr.contains("hint:"),
+            "{endpoint}: {ended:?}"
+        );
+    }
+}
