@@ -141,13 +141,26 @@ pub fn trials() -> Vec<Trial> {
         ("a_refusal_for_a_while", &listening, refusal),
         ("a_full_backlog", &all[..1], full_backlog),
     ];
-    let mut trials = vec![Trial::test(
-        "faults::gdb_that_waits_for_a_stop_is_told_of_a_reset",
-        || {
-            told_of_a_reset();
-            Ok(())
-        },
-    )];
+    let single: [(&str, fn()); 3] = [
+        ("gdb_that_waits_for_a_stop_is_told_of_a_reset", told_of_a_reset),
+        (
+            "last_words_of_a_vm_outlive_a_failed_write_to_it",
+            last_words_of_a_vm,
+        ),
+        (
+            "last_words_of_a_client_that_closed_arrive",
+            last_words_of_a_client,
+        ),
+    ];
+    let mut trials: Vec<Trial> = single
+        .into_iter()
+        .map(|(name, test)| {
+            Trial::test(format!("faults::{name}"), move || {
+                test();
+                Ok(())
+            })
+        })
+        .collect();
     for policy in POLICIES {
         for (name, sides, test) in faults {
             for &side in sides {
@@ -388,6 +401,59 @@ fn told_of_a_reset() {
         connections[1].read.starts_with(&packet("?")),
         "our probe of the new session"
     );
+}
+
+/// The client does not read, so the VM's panic waits in the socket; then the client's key is what finds the VM dead.
+/// (TCP itself throws a closed peer's bytes away when something is sent to it.)
+fn last_words_of_a_vm() {
+    for side in [Side::ListensUnix, Side::DialsUnix] {
+        let mut rig = Rig::new(POLICIES[0], side);
+        // More than all buffers take, read until the last of it lies in the VM's socket.
+        let panic = random(4 << 20);
+        let mut read = Vec::new();
+        let script = [Action::Send(panic.clone()), Action::Refuse, Action::Close];
+        let (vm, client) = (&mut rig.vm, &mut rig.client);
+        std::thread::scope(|scope| {
+            let playing = scope.spawn(move || vm.play(&script));
+            while !playing.is_finished() {
+                read.extend(read_exactly(client, 4096));
+            }
+            playing.join().unwrap().unwrap();
+        });
+        rig.client.write_all(b"key").unwrap();
+        let mut asker = Asker::new(&rig.sandbox);
+        wait_until("the key is dropped and counted", || {
+            (asker.result("status", json!({}))["dropped_to_target"] == 3).then_some(())
+        });
+        let left = panic.len() - read.len();
+        read.extend(read_exactly(&mut rig.client, left));
+        assert!(read == panic, "nothing is lost");
+        rig.play(&[Action::Listen, Action::Connect]);
+        rig.go_on();
+    }
+}
+
+/// `echo reboot | nc -U console` on a busy console: it closes without reading.
+fn last_words_of_a_client() {
+    for policy in &POLICIES[..2] {
+        let mut rig = Rig::new(*policy, Side::ListensUnix);
+        rig.client.shutdown(std::net::Shutdown::Both).unwrap();
+        rig.bridge.wait_line("client 1 detached");
+        for _ in 0..20 {
+            let mut client = connect(&rig.sandbox.path("c"));
+            rig.bridge.wait_line("client 1 attached");
+            let vm = &mut rig.vm;
+            std::thread::scope(|scope| {
+                // More than all buffers take: the bridge owes the client something when it closes.
+                let playing = scope
+                    .spawn(|| vm.play(&[Action::Flood(b'.', 1 << 20), Action::Expect(b"reboot\n".to_vec())]));
+                read_exactly(&mut client, 100_000);
+                client.write_all(b"reboot\n").unwrap();
+                drop(client);
+                playing.join().unwrap().unwrap();
+            });
+        }
+    }
 }
 
 fn absence(rig: &mut Rig) {

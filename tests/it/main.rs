@@ -21,6 +21,7 @@ mod endpoint;
 mod exec;
 mod faults;
 mod guest;
+mod joined;
 mod kit;
 mod plan_apply;
 mod profile;
@@ -48,6 +49,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(exec::trials());
     trials.extend(faults::trials());
     trials.extend(via::trials());
+    trials.extend(joined::trials());
     trials.extend(e2e_bridge::trials());
     trials.extend(demo::trials());
     trials.extend(e2e_debug::trials());

@@ -102,7 +102,7 @@ impl Engine {
             return Ok(());
         }
         // It ended its input, and may have been gone for long: TCP does not tell.
-        if present.input_ended || present.closing.is_some() {
+        if present.input_ended || present.closing.is_some() || present.output_broken.is_some() {
             self.detach_at(index, "ended".into());
             return Ok(());
         }
@@ -216,6 +216,10 @@ impl Engine {
     pub(super) fn client_input_ended(&mut self, index: usize) {
         let holds = matches!(self.flow, Flow::Raw { limit, .. } if limit > 0);
         let client = &mut self.clients[index];
+        if let Some(reason) = client.output_broken.take() {
+            self.detach_at(index, reason);
+            return;
+        }
         client.input_ended = true;
         let facts = client.channel.facts();
         let ends_bridge = facts.ends_bridge;

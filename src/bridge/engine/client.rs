@@ -31,6 +31,8 @@ pub(super) struct Client {
     pub look_again: Option<Instant>,
     /// It is detached for this reason once it has its rest.
     pub closing: Option<String>,
+    /// It takes nothing any more, for this reason; what it said before is still being read.
+    pub output_broken: Option<String>,
     /// It was told that its input is refused while the target is away.
     pub told_away: bool,
     /// It was told that its input is held while the kernel is stopped.
@@ -58,6 +60,7 @@ impl Client {
             input_ended: false,
             look_again: None,
             closing: None,
+            output_broken: None,
             told_away: false,
             told_held: false,
             forgets_input: false,
@@ -86,6 +89,9 @@ impl Client {
 
     /// Tells whether it has everything that is meant for it.
     pub fn is_up_to_date(&self, history: Option<&History>) -> bool {
+        if self.output_broken.is_some() {
+            return true;
+        }
         self.rest.is_empty()
             && match (self.cursor, history) {
                 (Some(cursor), Some(history)) => cursor == history.end(),

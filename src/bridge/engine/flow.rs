@@ -93,7 +93,7 @@ impl Engine {
                 client.sent += count as u64;
                 self.moved();
                 if let Poll::Ready(Err(error)) = result {
-                    self.detach_at(0, away_reason(&error));
+                    self.client_output_broke(0, away_reason(&error));
                 }
             }
         }
@@ -138,7 +138,7 @@ impl Engine {
                 let (count, result) = client.rest.forward(&mut client.channel, context, bytes);
                 client.sent += count as u64;
                 if let Err(error) = result {
-                    self.detach_at(0, away_reason(&error));
+                    self.client_output_broke(0, away_reason(&error));
                 }
             }
             // The clients read it from there in the same round.
@@ -152,9 +152,11 @@ impl Engine {
         if self.to_target.is_empty() {
             return false;
         }
+        if self.target.output_broken {
+            return self.drop_outbound();
+        }
         let Some(channel) = self.target.channel() else {
-            self.counters.dropped_to_target += self.to_target.clear() as u64;
-            return true;
+            return self.drop_outbound();
         };
         let (count, result) = self.to_target.poll_write(channel, context);
         self.counters.to_target += count as u64;
@@ -165,7 +167,7 @@ impl Engine {
             Poll::Pending => count > 0,
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(error)) => {
-                self.target_went(away_reason(&error));
+                self.target_output_broke(away_reason(&error));
                 true
             }
         }
@@ -194,6 +196,9 @@ impl Engine {
     fn write_client(&mut self, context: &mut Context<'_>, index: usize) -> bool {
         let history = self.flow.history();
         let client = &mut self.clients[index];
+        if client.output_broken.is_some() && client.closing.is_none() {
+            return self.drop_rest(index);
+        }
         let (id, slot) = (client.id.0, client.slot);
         let result = client.write_out(context, history);
         let closing = client
@@ -203,7 +208,7 @@ impl Engine {
             .cloned();
         match result {
             Err(error) => {
-                self.detach_at(index, away_reason(&error));
+                self.client_output_broke(index, away_reason(&error));
                 true
             }
             Ok((count, skipped)) => {
@@ -350,7 +355,7 @@ impl Engine {
         let (count, result) = self.to_target.forward(channel, context, bytes);
         self.counters.to_target += count as u64;
         if let Err(error) = result {
-            self.target_went(away_reason(&error));
+            self.target_output_broke(away_reason(&error));
         }
     }
 

@@ -11,6 +11,7 @@
 //! | `slot` | the client endpoints: listeners and what we go to |
 //! | `client` | one attached client |
 //! | `attach` | who comes, who is refused, who leaves |
+//! | `broken` | streams whose peer has closed with bytes unread |
 //! | `flow` | bytes, by policy |
 //! | `keys` | what consoles type on a port that they share with a debugger |
 //! | `outbound` | what is on its way to the target |
@@ -24,6 +25,7 @@
 mod ask;
 mod attach;
 mod break_in;
+mod broken;
 mod client;
 mod core;
 mod ending;

@@ -79,6 +79,10 @@ pub(super) struct TargetSide {
     pub undecided: bool,
     /// Its stream's input ended, and the other direction may still be written (`--once`, standard streams).
     pub input_ended: bool,
+    /// It takes nothing any more; what it said before is still being read.
+    pub output_broken: bool,
+    /// The VM's next connection: it came while the end of the last one lay unread.
+    next: Option<Channel>,
 }
 
 impl TargetSide {
@@ -108,6 +112,8 @@ impl TargetSide {
             connections: 0,
             undecided: true,
             input_ended: false,
+            output_broken: false,
+            next: None,
         };
         let TargetSource::Fixed(endpoint) = source else {
             return Ok(side);
@@ -193,6 +199,7 @@ impl TargetSide {
     /// No more dials; an open stream stays.
     pub fn stop_dialling(&mut self) {
         self.listener = None;
+        self.next = None;
         if !self.is_up() {
             self.link = Link::Over;
         }
@@ -200,11 +207,23 @@ impl TargetSide {
 
     /// Goes on with dialling and accepting.
     pub fn poll(&mut self, context: &mut Context<'_>, now: Instant) -> Option<Change> {
+        if !self.is_up()
+            && let Some(channel) = self.next.take()
+        {
+            let peer = channel.facts().peer.clone();
+            self.came(channel);
+            return Some(Change::Up { peer });
+        }
         if let Some(listener) = &mut self.listener
             && let Poll::Ready(Ok(channel)) = listener.poll_accept(context)
         {
             let peer = channel.facts().peer.clone();
-            if self.is_up() {
+            if let Link::Up(present) = &self.link {
+                // A VM that reboots dials again before the end of its last connection was read.
+                if self.next.is_none() && present.peer_is_gone() {
+                    self.next = Some(channel);
+                    return None;
+                }
                 return Some(Change::Refused { peer });
             }
             self.came(channel);
@@ -262,6 +281,7 @@ impl TargetSide {
         }
         self.undecided = false;
         self.input_ended = false;
+        self.output_broken = false;
     }
 }
 
