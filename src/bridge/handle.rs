@@ -111,6 +111,8 @@ pub struct Status {
     pub target_endpoint: String,
     /// The clients' endpoints as they are served.
     pub listening: Vec<String>,
+    /// Those of them at which gdb is served.
+    pub gdb: Vec<String>,
     /// Who is attached.
     pub clients: Vec<ClientStatus>,
     /// What is known of the kernel; `None` without a debug protocol.

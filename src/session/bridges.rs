@@ -1,6 +1,6 @@
 //! The bridges of a target's ports, started in this process.
 
-use crate::bridge::{BreakPort, BridgeSpec, RunningBridge, Signals};
+use crate::bridge::{BreakPort, BridgeHandle, BridgeSpec, RunningBridge, Signals};
 use crate::debugger::gdb::GdbAddress;
 use crate::model::{
     Address, ClientPrefix, ClientSpec, EndpointSpec, FailureKind, Policy, PortSpec, Problem, Role, TargetSpec,
@@ -42,11 +42,22 @@ pub struct TargetBridges {
     pub console: Option<RunningBridge>,
     /// The debugger's port; `None` when gdb is attached to the hypervisor's stub straight.
     pub debug: Option<RunningBridge>,
+    /// The debugger's port is the console's too.
+    pub shared: bool,
     /// Where gdb finds the kernel.
     pub address: GdbAddress,
 }
 
 impl TargetBridges {
+    /// Returns whoever shows the console and types on it.
+    pub fn console_handle(&self) -> Option<BridgeHandle> {
+        let of = |bridge: &RunningBridge| bridge.handle.clone();
+        match &self.console {
+            Some(console) => Some(of(console)),
+            None => self.debug.as_ref().filter(|_| self.shared).map(of),
+        }
+    }
+
     /// Ends the bridges and waits for their end: the debugger's first, because it may free the kernel through the
     /// console's.
     pub fn stop(self) {
@@ -74,6 +85,7 @@ pub fn start(
         return Ok(TargetBridges {
             console: console(hosts, target, state)?,
             debug: None,
+            shared: false,
             address: GdbAddress::Tcp(format!("127.0.0.1:{}", stub.port)),
         });
     }
@@ -82,9 +94,10 @@ pub fn start(
             FailureKind::Configuration,
             format!("`{}` has no port for a debugger", target.name),
         )
-        .hint("Give one of its ports `as: gdb`.")
+        .hint("Give one of its ports `as: gdb`, or `as: console+gdb` if kgdb shares it with the console.")
     })?;
-    if port.policy != Policy::Gdb {
+    let shared = port.policy == Policy::ConsoleGdb;
+    if port.policy != Policy::Gdb && !shared {
         return Err(Problem::new(
             FailureKind::Precondition,
             format!(
@@ -92,14 +105,17 @@ pub fn start(
                 target.name, port.policy
             ),
         )
-        .hint("Give kgdb a port of its own: `as: gdb`, and in the guest `kgdboc=` with that port."));
+        .hint("Serve the port with `vmserial bridge` and start the debugger yourself."));
     }
-    let console = console(hosts, target, state)?;
-    let clients = if port.serve.is_empty() {
-        vec![default_client()]
+    let console = if shared {
+        None
     } else {
-        port.serve.clone()
+        console(hosts, target, state)?
     };
+    let mut clients = port.serve.clone();
+    if clients.is_empty() || (shared && !clients.iter().any(|client| is_gdbs(client, shared))) {
+        clients.push(default_client());
+    }
     let place = target_port(hosts, target, port)?;
     let mut spec = specification(port, &place, clients)?;
     spec.leave_stopped = leave_stopped;
@@ -109,7 +125,7 @@ pub fn start(
     }
     let clients = spec.clients.clone();
     let started = start_owned(state, &place.keys, spec, Signals::LeftAlone).and_then(|debug| {
-        let address = address(&clients, &debug.listening).ok_or_else(|| {
+        let address = address(&clients, &debug.listening, shared).ok_or_else(|| {
             Problem::new(
                 FailureKind::Configuration,
                 "gdb cannot reach any of the endpoints that the debug port serves",
@@ -122,6 +138,7 @@ pub fn start(
         Ok((debug, address)) => Ok(TargetBridges {
             console,
             debug: Some(debug),
+            shared,
             address,
         }),
         Err(problem) => {
@@ -159,13 +176,18 @@ fn default_client() -> ClientSpec {
 /// Returns where the bridge of another vmserial serves gdb, by what it says of itself.
 pub fn served_address(listening: &[String]) -> Option<GdbAddress> {
     let clients = vec![default_client(); listening.len()];
-    address(&clients, listening)
+    address(&clients, listening, false)
+}
+
+/// Tells whether an endpoint is gdb's: on a port that it shares with the console it is named so.
+fn is_gdbs(client: &ClientSpec, shared: bool) -> bool {
+    client.prefix == Some(ClientPrefix::Gdb) || (client.prefix.is_none() && !shared)
 }
 
 /// Returns the first served endpoint that gdb can open.
-fn address(clients: &[ClientSpec], listening: &[String]) -> Option<GdbAddress> {
+fn address(clients: &[ClientSpec], listening: &[String], shared: bool) -> Option<GdbAddress> {
     clients.iter().zip(listening).find_map(|(client, served)| {
-        if !matches!(client.prefix, None | Some(ClientPrefix::Gdb)) {
+        if !is_gdbs(client, shared) {
             return None;
         }
         let served: EndpointSpec = served.parse().ok()?;

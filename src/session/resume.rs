@@ -112,7 +112,7 @@ fn free_kgdb(
     port: &PortSpec,
     state: &Path,
 ) -> Result<String, Problem> {
-    if port.policy != Policy::Gdb {
+    if !matches!(port.policy, Policy::Gdb | Policy::ConsoleGdb) {
         return Err(Problem::new(
             FailureKind::Precondition,
             format!(
@@ -126,7 +126,7 @@ fn free_kgdb(
     if let Some(owner) = any_owner(state, &place.keys)? {
         return Err(owner.refusal().hint("Its own end frees the kernel."));
     }
-    let mut spec = BridgeSpec::new(place.source, Vec::new(), Policy::Gdb);
+    let mut spec = BridgeSpec::new(place.source, Vec::new(), port.policy);
     spec.break_means = place.break_means;
     spec.wait = Some(OPEN);
     if let Some(console) = target.console_port().filter(|console| console.port != port.port) {

@@ -16,6 +16,8 @@ pub struct Change<'a> {
     pub kgdboc: Option<&'a str>,
     pub program: Option<&'a str>,
     pub one_port: bool,
+    /// kgdb shares the console's port, which is the only one.
+    pub shared: bool,
     pub keep: bool,
     pub more: &'a str,
 }
@@ -45,13 +47,18 @@ targets:
       initrd: {guest}/initrd.gz
       append: \"console=ttyS0,115200 {kgdboc} tsc=reliable panic=1\"
       memory: 64MiB
-    ports: [{{port: 1, as: console}}{second}]
+    ports: [{{port: 1, as: {policy}}}{second}]
     debugger: {{kind: gdb, vmlinux: {guest}/vmlinux, break_in: [qmp, sysrq]{program}}}
 {more}",
             guest = guest.display(),
-            kgdboc = change.kgdboc.unwrap_or("kgdboc=ttyS1,115200"),
+            kgdboc = change.kgdboc.unwrap_or(if change.shared {
+                "kgdboc=ttyS0,115200"
+            } else {
+                "kgdboc=ttyS1,115200"
+            }),
+            policy = if change.shared { "console+gdb" } else { "console" },
             keep = change.keep,
-            second = if change.one_port {
+            second = if change.one_port || change.shared {
                 ""
             } else {
                 ", {port: 2, as: gdb}"

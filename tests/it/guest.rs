@@ -202,7 +202,7 @@ impl Tap {
 pub struct Guest {
     qemu: Child,
     folder: PathBuf,
-    qmp: PathBuf,
+    pub qmp: PathBuf,
     commands: std::cell::Cell<u32>,
     /// ttyS0, with a shell.
     pub console: Tap,
@@ -217,6 +217,23 @@ impl Guest {
             sandbox,
             "console=ttyS0,115200 kgdboc=ttyS1,115200 tsc=reliable panic=1",
         );
+        guest.wait_boot((0, 0));
+        guest
+    }
+
+    /// Starts a guest whose kgdb shares ttyS0 with the shell, and waits for the shell.
+    pub fn shared(sandbox: &Sandbox) -> Self {
+        Self::shell_on_tty_s0(sandbox, "kgdboc=ttyS0,115200 ")
+    }
+
+    /// Starts a guest without kgdb on any port, and waits for its shell.
+    pub fn without_kgdb(sandbox: &Sandbox) -> Self {
+        Self::shell_on_tty_s0(sandbox, "")
+    }
+
+    fn shell_on_tty_s0(sandbox: &Sandbox, kgdboc: &str) -> Self {
+        let append = format!("console=ttyS0,115200 {kgdboc}tsc=reliable panic=1");
+        let guest = Self::start_with(sandbox, &append);
         guest.wait_boot((0, 0));
         guest
     }
@@ -330,6 +347,17 @@ impl Guest {
             format!("--break-port={}", self.console.endpoint()),
             "--json".into(),
         ]
+    }
+
+    /// Starts a bridge on the console's port, with gdb and consoles on it.
+    pub fn shared_bridge(&self, sandbox: &Sandbox) -> Running {
+        sandbox.bridge([
+            self.console.endpoint(),
+            format!("gdb={}", sandbox.endpoint("listen:unix", "gdb")),
+            format!("console={}", sandbox.endpoint("listen:unix", "shell")),
+            self.break_with(),
+            "--json".into(),
+        ])
     }
 
     /// The way in which a bridge sends BREAK to the console's port.

@@ -17,6 +17,7 @@ mod debug_lab;
 mod demo;
 mod e2e_bridge;
 mod e2e_debug;
+mod e2e_shared;
 mod endpoint;
 mod exec;
 mod faults;
@@ -53,6 +54,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(e2e_bridge::trials());
     trials.extend(demo::trials());
     trials.extend(e2e_debug::trials());
+    trials.extend(e2e_shared::trials());
     trials.extend(setup_vmware::trials());
     trials.extend(setup_qemu::trials());
     trials.extend(plan_apply::trials());

@@ -228,6 +228,7 @@ fn shipped_examples_are_planned() {
         planned,
         [
             "demo-qemu",
+            "qemu-shared-port",
             "starter",
             "starter-vm",
             "vmware-gdbstub",

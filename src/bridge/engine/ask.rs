@@ -119,6 +119,7 @@ impl Engine {
             target_reason: self.target.reason.clone(),
             target_endpoint: self.target.endpoint.clone(),
             listening: self.listening(),
+            gdb: self.gdb_listening(),
             clients: self.clients.iter().map(|client| client.status()).collect(),
             kernel: match &self.flow {
                 Flow::Mediated(mediation) => Some(mediation.mediator.kernel()),

@@ -195,6 +195,13 @@ impl Engine {
         self.slots.iter().map(|slot| slot.served.clone()).collect()
     }
 
+    /// Returns those of them at which gdb is served.
+    pub(super) fn gdb_listening(&self) -> Vec<String> {
+        let all = self.options.policy == Policy::Gdb;
+        let slots = self.slots.iter().filter(|slot| all || slot.is_gdb);
+        slots.map(|slot| slot.served.clone()).collect()
+    }
+
     /// Returns the target's endpoint if the VM is to come to us.
     pub fn target_listening(&self) -> Option<String> {
         self.target.listening().map(str::to_owned)

@@ -157,7 +157,7 @@ fn attach(
     let deadline = Deadline::after(Instant::now(), ASK);
     let status = ask_once(&owner.socket, Call::Status, deadline)?;
     let listening: Vec<String> = status
-        .get("listening")
+        .get("gdb")
         .and_then(|list| serde_json::from_value(list.clone()).ok())
         .unwrap_or_default();
     let address = bridges::served_address(&listening).ok_or_else(|| {
@@ -263,7 +263,7 @@ fn session(parts: &Parts<'_>, started: bool, ui: &mut Ui) -> Result<(), Failure>
         folder: parts.context.state_folder("sessions").join(target.name.as_str()),
     };
     let ports = SessionPorts {
-        console: bridges.console.as_ref().map(|bridge| bridge.handle.clone()),
+        console: bridges.console_handle(),
         debug,
         address: bridges.address.clone(),
     };

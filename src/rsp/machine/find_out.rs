@@ -1,6 +1,6 @@
 //! Finding out whether the kernel is stopped before gdb's first packet passes.
 
-use super::state::{BreakStep, Echo, Errand, Goal, Ours, Step};
+use super::state::{BreakStep, Echo, Errand, FreeFor, Goal, Ours, Step};
 use super::{Machine, OURS};
 use crate::rsp::framing::packet;
 use crate::rsp::interface::{BreakResult, Event, Output};
@@ -278,6 +278,8 @@ impl Machine {
         match errand.goal {
             Goal::Attach => self.let_go(),
             Goal::NewKernel | Goal::Verify => self.errand_done(),
+            // A kernel that stopped before we came and waits for a packet gives no sign to a break-in.
+            Goal::Free(FreeFor::Resume) if self.is_shared() && errand.probes == 0 => self.probe(),
             Goal::Free(by) => {
                 if !self.planted.has_breakpoints() {
                     self.left_alone(by);

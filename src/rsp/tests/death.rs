@@ -215,6 +215,27 @@ fn resume_frees_a_stopped_kernel_and_leaves_a_running_one_alone() {
 }
 
 #[test]
+fn on_a_shared_port_resume_finds_a_kernel_that_stopped_before_we_came() {
+    let mut rig = Rig::shared();
+    rig.sim.stop_by_sysrq();
+    rig.sim.out.clear();
+    rig.input(Input::Resume);
+    rig.wait_ms(2500);
+    assert_eq!(rig.released, [Freed::Freed]);
+    assert!(rig.sim.runs());
+    // Now it is known to run.
+    rig.input(Input::Resume);
+    rig.wait_ms(2500);
+    assert_eq!(rig.released, [Freed::Freed, Freed::LeftAlone]);
+    // One that runs, as nobody knows, is stopped by the break-in and freed again.
+    let mut rig = Rig::shared();
+    rig.input(Input::Resume);
+    rig.wait_ms(2500);
+    assert_eq!(rig.released, [Freed::Freed]);
+    assert!(rig.sim.runs() && !rig.held);
+}
+
+#[test]
 fn leave_stopped_leaves_it_but_not_waiting_for_an_acknowledgement() {
     let mut rig = Rig::own();
     rig.attach();

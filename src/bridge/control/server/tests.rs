@@ -67,6 +67,7 @@ fn status() -> Status {
         target_reason: "connected".into(),
         target_endpoint: "connect:unix:/x".into(),
         listening: Vec::new(),
+        gdb: Vec::new(),
         clients: Vec::new(),
         kernel: None,
         from_target: 0,
