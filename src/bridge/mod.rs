@@ -22,6 +22,7 @@ pub mod pump;
 pub mod spec;
 pub mod stdio;
 pub mod sys;
+mod tty;
 
 pub use channel::{Channel, Facts};
 pub use dial::{

@@ -4,6 +4,7 @@ use crate::bridge::channel::{Channel, Facts};
 use crate::bridge::file_sink::FileSink;
 use crate::bridge::stdio::StdioStream;
 use crate::bridge::sys::{self, LocalListener, NativeStream, PtyServer};
+use crate::bridge::tty;
 use crate::model::{Address, EndpointSpec, FailureKind, Problem, Role};
 use std::io;
 use std::task::{Context, Poll};
@@ -54,10 +55,10 @@ pub fn check_served(endpoint: &EndpointSpec, side: Side) -> Result<(), Problem> 
                 ..problem
             }),
         },
-        Address::Tty { .. } => refuse(
-            "terminal devices are",
-            "Let QEMU listen on a Unix socket instead of a PTY; for a real serial port serve it on TCP with another tool.",
-        ),
+        Address::Tty { device, .. } => sys::check_tty(device).map_err(|problem| Problem {
+            message: format!("`{endpoint}`: {}", problem.message),
+            ..problem
+        }),
         Address::Exec(_) => refuse(
             "`exec:` endpoints are",
             "Let the program listen on a Unix socket and connect to it.",
@@ -173,6 +174,7 @@ pub async fn dial(endpoint: &EndpointSpec) -> io::Result<Channel> {
             };
             Ok(Channel::native(NativeStream::Stdio(StdioStream::open()?), facts))
         }
+        Address::Tty { device, settings } => tty::open(device, *settings),
         Address::File(path) => {
             let sink = FileSink::open(path)?;
             Ok(Channel::new(sink, Facts::whole(path.display().to_string())))
@@ -193,7 +195,7 @@ pub fn away_reason(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "absent".into(),
         io::ErrorKind::ConnectionRefused => "refused".into(),
-        io::ErrorKind::WouldBlock => "busy".into(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::ResourceBusy => "busy".into(),
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset".into(),
         io::ErrorKind::TimedOut => "no answer".into(),
         _ => error.to_string(),

@@ -4,6 +4,7 @@ mod command;
 mod parse;
 mod place;
 mod text;
+mod tty;
 
 use crate::model::break_with::NativeBreak;
 use crate::model::policy::ClientPrefix;
@@ -15,6 +16,7 @@ pub use parse::{EndpointError, starts_with_kind};
 pub(crate) use parse::{UNIX_PATH_BYTES, split_commas};
 pub(crate) use place::resolved_path;
 pub use place::{TargetOrEndpoint, TargetOrEndpointError};
+pub use tty::{FlowControl, Parity, TtySettings};
 
 /// Who opens first. It is that of the side whose endpoint is written, and is always written where both exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,8 +87,8 @@ pub enum Address {
     Tty {
         /// Device path or name.
         device: String,
-        /// Baud rate in bits per second, `None` leaves the device as it is.
-        baud_rate: Option<u32>,
+        /// Its settings.
+        settings: TtySettings,
     },
     /// Our own standard input and output.
     Stdio,
@@ -213,12 +215,7 @@ impl fmt::Display for EndpointSpec {
             Address::Pty { link: Some(link) } => {
                 write!(formatter, "pty:{}", escaped(&link.to_string_lossy()))?
             }
-            Address::Tty { device, baud_rate } => {
-                write!(formatter, "tty:{}", escaped(device))?;
-                if let Some(baud_rate) = baud_rate {
-                    write!(formatter, ",baud={baud_rate}")?;
-                }
-            }
+            Address::Tty { device, settings } => write!(formatter, "tty:{}{settings}", escaped(device))?,
             Address::Stdio => formatter.write_str("stdio")?,
             Address::Exec(command) => return write!(formatter, "exec:{command}"),
             Address::File(path) => write!(formatter, "file:{}", escaped(&path.to_string_lossy()))?,

@@ -21,7 +21,8 @@ pub use deadline::{Cancel, Deadline, Wait};
 pub use digest::Digest;
 pub use edit::{EditOperation, FileEdit, FileFormat};
 pub use endpoint::{
-    Address, ClientSpec, EndpointError, EndpointSpec, ExecCommand, Role, SshHop, TargetOrEndpoint,
+    Address, ClientSpec, EndpointError, EndpointSpec, ExecCommand, FlowControl, Parity, Role, SshHop,
+    TargetOrEndpoint, TtySettings,
 };
 pub use failure::{FailureKind, Problem};
 pub use host::{HostPath, HostRef};

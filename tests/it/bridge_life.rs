@@ -183,7 +183,6 @@ fn not_served() {
         ("connect:telnet:h:23", "pty"),
         ("connect:unix:/x", "listen:rfc2217:127.0.0.1:0"),
         ("connect:unix:/x", "listen:pipe:vm1"),
-        ("tty:/dev/ttyUSB0,baud=115200", "pty"),
         ("pty:/tmp/x,via=root@h", "pty"),
         ("connect:unix:/x", "kd=pty"),
     ] {

@@ -67,7 +67,6 @@ fn kinds_that_are_not_served_are_refused_by_name() {
         "connect:telnet:127.0.0.1:1",
         "connect:rfc2217:127.0.0.1:1",
         "connect:pipe:vm",
-        "tty:/dev/ttyS9",
     ] {
         let ended = sandbox.run(["bridge", endpoint, "stdio", "--wait=100ms"]);
         assert_eq!(ended.code, Some(5), "{endpoint}: {ended:?}");

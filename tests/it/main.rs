@@ -29,6 +29,7 @@ mod profile;
 mod setup_qemu;
 mod setup_vmware;
 mod sshd;
+mod tty;
 mod via;
 
 fn main() -> std::process::ExitCode {
@@ -51,6 +52,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(faults::trials());
     trials.extend(via::trials());
     trials.extend(joined::trials());
+    trials.extend(tty::trials());
     trials.extend(e2e_bridge::trials());
     trials.extend(demo::trials());
     trials.extend(e2e_debug::trials());

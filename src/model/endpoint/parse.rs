@@ -1,6 +1,6 @@
 //! The parser of the endpoint grammar. Every error names the column, what was got, what was expected, an example.
 
-use super::{Address, ClientSpec, EndpointSpec, ExecCommand, Role, SshHop};
+use super::{Address, ClientSpec, EndpointSpec, ExecCommand, Role, SshHop, TtySettings};
 use crate::model::policy::ClientPrefix;
 use std::fmt;
 use std::path::PathBuf;
@@ -267,7 +267,7 @@ fn address(
         },
         "tty" => Address::Tty {
             device: text.to_owned(),
-            baud_rate: None,
+            settings: TtySettings::default(),
         },
         "file" => Address::File(PathBuf::from(text)),
         _ if text.is_empty() => Address::Stdio,
@@ -380,6 +380,11 @@ fn apply_option(parser: &Parser<'_>, spec: &mut EndpointSpec, option: &Piece) ->
         return Err(parser.error(option.offset, message, sample));
     };
     let value_offset = option.offset + name.len() + 1;
+    if let Address::Tty { settings, .. } = &mut spec.address
+        && let Some(result) = settings.apply(name, value)
+    {
+        return result.map_err(|message| parser.error(value_offset, message, sample));
+    }
     match (name, &mut spec.address) {
         (
             "via",
@@ -397,22 +402,13 @@ fn apply_option(parser: &Parser<'_>, spec: &mut EndpointSpec, option: &Piece) ->
             spec.via.push(SshHop(value.to_owned()));
             Ok(())
         }
-        ("baud", Address::Tty { baud_rate, .. }) => {
-            let rate = value.parse().ok().filter(|&rate: &u32| rate > 0);
-            if rate.is_none() {
-                let message = format!("`{value}` is no baud rate, expected bits per second");
-                return Err(parser.error(value_offset, message, sample));
-            }
-            *baud_rate = rate;
-            Ok(())
-        }
         _ => {
             let known = match spec.address {
-                Address::Tty { .. } => "`baud=`, `via=`",
+                Address::Tty { .. } => format!("{}, `via=`", TtySettings::OPTIONS),
                 Address::Unix(_) | Address::Tcp { .. } | Address::Pipe { .. } | Address::Pty { .. } => {
-                    "`via=`"
+                    "`via=`".to_owned()
                 }
-                _ => "none",
+                _ => "none".to_owned(),
             };
             let message =
                 format!("unknown option `{name}`, expected for {kind}: {known} (a literal comma is `,,`)");

@@ -1,7 +1,7 @@
 //! A port's endpoint in QEMU's three spellings: `-chardev` option, QMP backend, and the file name that `query-chardev`
 //! shows. Source: qemu(1), `qapi/char.json`, and what QEMU 7.2 and 11.1 printed.
 
-use crate::model::{Address, EndpointSpec, FailureKind, Problem, Role};
+use crate::model::{Address, EndpointSpec, FailureKind, Problem, Role, TtySettings};
 use crate::render::qemu::{Version, check_socket_path, escaped};
 use serde_json::{Value, json};
 
@@ -47,10 +47,9 @@ pub fn chardev_option(
             )
         }
         Address::Pty { link: None } => format!("pty,id={id}"),
-        Address::Tty {
-            device,
-            baud_rate: None,
-        } => format!("serial,id={id},path={}", escaped(device)),
+        Address::Tty { device, settings } if *settings == TtySettings::default() => {
+            format!("serial,id={id},path={}", escaped(device))
+        }
         _ => return Err(unknown(endpoint)),
     })
 }
@@ -95,10 +94,9 @@ pub fn backend(endpoint: &EndpointSpec) -> Result<Value, Problem> {
         Address::Tcp { host, port } => socket(inet(host, *port), false),
         Address::Telnet { host, port } => socket(inet(host, *port), true),
         Address::Pty { link: None } => json!({ "type": "pty", "data": {} }),
-        Address::Tty {
-            device,
-            baud_rate: None,
-        } => json!({ "type": "serial", "data": { "device": device } }),
+        Address::Tty { device, settings } if *settings == TtySettings::default() => {
+            json!({ "type": "serial", "data": { "device": device } })
+        }
         _ => return Err(unknown(endpoint)),
     })
 }
@@ -154,7 +152,7 @@ pub fn parse_filename(filename: &str) -> Backend {
             None,
             Address::Tty {
                 device: device.to_owned(),
-                baud_rate: None,
+                settings: TtySettings::default(),
             },
         ));
     }

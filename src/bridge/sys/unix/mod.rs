@@ -7,6 +7,7 @@ mod signal;
 mod socket;
 mod splice;
 mod stream;
+mod tty;
 
 pub use files::{create_private_file, read_stdin, survive_file_size_limit, write_stdout};
 pub use owner::describe_tcp_owner;
@@ -15,3 +16,4 @@ pub use signal::StopSignals;
 pub use socket::{LocalListener, check_target_path, dial_local, listen_local, listen_tcp, pipe_path};
 pub use splice::Splice;
 pub use stream::{NativeStream, tune_tcp};
+pub use tty::{TtyHold, check_tty, tty_is_gone};

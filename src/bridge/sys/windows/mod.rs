@@ -9,6 +9,7 @@ mod signal;
 mod standard;
 mod stream;
 mod tcp;
+mod tty;
 
 pub use absent::{PtyServer, Splice, open_pty};
 pub use pipe::{check_target_path, dial_local, pipe_path};
@@ -17,3 +18,4 @@ pub use signal::StopSignals;
 pub use standard::{create_private_file, read_stdin, survive_file_size_limit, write_stdout};
 pub use stream::NativeStream;
 pub use tcp::{describe_tcp_owner, listen_tcp, tune_tcp};
+pub use tty::{TtyHold, check_tty, tty_is_gone};

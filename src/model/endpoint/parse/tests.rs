@@ -17,6 +17,10 @@ fn canonical_forms() {
         ("pty:", "pty"),
         ("pty:/tmp/l", "pty:/tmp/l"),
         ("tty:COM3,baud=9600", "tty:COM3,baud=9600"),
+        (
+            "tty:/dev/ttyS0,flow=rtscts,stop=2,parity=even,data=7,baud=1",
+            "tty:/dev/ttyS0,baud=1,data=7,parity=even,stop=2,flow=rtscts",
+        ),
         ("stdio", "stdio"),
         ("exec: a 'b c', d", "exec:a 'b c', d"),
         ("file:/x", "file:/x"),
