@@ -81,6 +81,15 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// Another console is the one writer now.
+    Writer {
+        /// See [`Event::ClientAttached`].
+        client: usize,
+        /// See [`Event::ClientAttached`].
+        connection: u64,
+        /// See [`Event::ClientAttached`].
+        peer: String,
+    },
     /// A console could not keep up and jumped over bytes.
     Skipped {
         /// See [`Event::ClientAttached`].

@@ -5,6 +5,7 @@ use crate::bridge::dial::BreakOwner;
 use crate::bridge::event::{KernelState, SharedEvent, TargetState};
 use crate::model::{Deadline, Policy};
 use serde::Serialize;
+use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,6 +41,10 @@ pub enum Since {
     Last(usize),
     /// At this absolute offset of the target's stream.
     Offset(u64),
+    /// At the beginning of the latest boot, as far as the target's stream or its driver told of it.
+    Boot,
+    /// At what came at this time, a second too much at most (more after days).
+    Time(jiff::Timestamp),
 }
 
 /// A stream that is open already and wants to be a console of this bridge.
@@ -52,9 +57,36 @@ pub struct AttachRequest {
     /// Where it begins.
     pub since: Since,
     /// Written first, whatever the stream's state (the control socket's reply).
-    pub preface: Vec<u8>,
+    pub preface: Preface,
+    /// Everybody else who may write is detached once this one is attached.
+    pub take_over: bool,
     /// Bytes that were read from the stream already and belong to the target.
     pub received: Vec<u8>,
+}
+
+/// What is written to an attached stream first, knowing its number and the offset at which it begins to read.
+pub struct Preface(Box<dyn FnOnce(ClientId, Option<u64>) -> Vec<u8> + Send>);
+
+impl Preface {
+    /// Makes it when the number is known.
+    pub fn of(make: impl FnOnce(ClientId, Option<u64>) -> Vec<u8> + Send + 'static) -> Self {
+        Self(Box::new(make))
+    }
+
+    /// Writes nothing.
+    pub fn none() -> Self {
+        Self::of(|_, _| Vec::new())
+    }
+
+    pub(crate) fn make(self, client: ClientId, offset: Option<u64>) -> Vec<u8> {
+        (self.0)(client, offset)
+    }
+}
+
+impl fmt::Debug for Preface {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Preface")
+    }
 }
 
 /// Why an attach failed. The stream comes back so that the other side can be told.
@@ -90,6 +122,8 @@ pub struct ClientStatus {
     pub peer: String,
     /// Whether its bytes go to the target.
     pub writes: bool,
+    /// Whether it may write when the one writer leaves.
+    pub waits_to_write: bool,
     /// Bytes written to it.
     pub sent: u64,
     /// Bytes read from it.

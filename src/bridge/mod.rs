@@ -16,12 +16,14 @@ pub mod handle;
 pub mod history;
 pub mod line;
 pub mod mediator;
+pub mod memory;
 pub mod open;
 pub mod openings;
 pub mod pump;
 pub mod spec;
 pub mod stdio;
 pub mod sys;
+pub mod timeline;
 mod tty;
 
 pub use channel::{Channel, Facts};

@@ -31,6 +31,8 @@ pub struct BridgeSpec {
     pub replay_bytes: usize,
     /// A second client of a single-client policy replaces the first instead of being refused.
     pub take_over: bool,
+    /// `console`: one client writes at a time, the others read and wait.
+    pub one_writer: bool,
     /// Pause between two dials of a local target.
     pub reconnect_every: Duration,
     /// A target that did not come within this time ends the bridge.
@@ -63,6 +65,7 @@ impl BridgeSpec {
             hold_bytes: 0,
             replay_bytes: 0,
             take_over: false,
+            one_writer: false,
             reconnect_every: DEFAULT_RECONNECT,
             wait: None,
             once: false,

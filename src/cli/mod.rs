@@ -6,6 +6,7 @@ pub mod context;
 pub mod error;
 pub mod port;
 pub mod quantity;
+pub mod since;
 pub mod target;
 pub mod ui;
 

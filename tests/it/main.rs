@@ -24,6 +24,7 @@ mod faults;
 mod guest;
 mod joined;
 mod kit;
+mod mux;
 mod plan_apply;
 mod profile;
 mod setup_qemu;
@@ -46,6 +47,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(bridge_policies::trials());
     trials.extend(capture::trials());
     trials.extend(control::trials());
+    trials.extend(mux::trials());
     trials.extend(profile::trials());
     trials.extend(endpoint::trials());
     trials.extend(exec::trials());

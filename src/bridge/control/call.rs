@@ -33,6 +33,26 @@ pub enum Since {
     Last(usize),
     /// At this absolute offset of the target's stream: `{"offset":0}`.
     Offset(u64),
+    /// Where the latest boot begins: `"boot"`.
+    Boot,
+    /// At what came at this time: `{"time":"2026-11-21T07:26:24Z"}`.
+    Time(#[serde(with = "time_text")] jiff::Timestamp),
+}
+
+/// A time as RFC 3339.
+mod time_text {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(time: &jiff::Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(time)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<jiff::Timestamp, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|error| D::Error::custom(format!("`{text}` is no time of RFC 3339: {error}")))
+    }
 }
 
 impl From<Since> for handle::Since {
@@ -41,6 +61,8 @@ impl From<Since> for handle::Since {
             Since::Now => Self::Now,
             Since::Last(bytes) => Self::Last(bytes),
             Since::Offset(offset) => Self::Offset(offset),
+            Since::Boot => Self::Boot,
+            Since::Time(time) => Self::Time(time),
         }
     }
 }
@@ -92,7 +114,10 @@ pub enum Call {
     /// Send BREAK, or break in.
     Break(BreakParameters),
     /// Detach everybody who may write.
-    TakeOver,
+    TakeOver {
+        /// Save for this one.
+        keep: Option<u64>,
+    },
     /// Begin or, without a path, end the raw log.
     Log {
         /// An absolute path of the owner's machine.
@@ -154,6 +179,12 @@ struct DetachParameters {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NoParameters {}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct TakeOverParameters {
+    keep: Option<u64>,
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -244,8 +275,8 @@ impl Call {
             }
             "break" => Self::Break(parameters(method, params)?),
             "take_over" => {
-                let NoParameters {} = parameters(method, params)?;
-                Self::TakeOver
+                let TakeOverParameters { keep } = parameters(method, params)?;
+                Self::TakeOver { keep }
             }
             "log" => {
                 let LogParameters { path } = needed(method, params)?;
@@ -286,7 +317,7 @@ impl Call {
             ),
             Self::Detach { connection } => ("detach", json!({ "connection": connection })),
             Self::Break(parameters) => ("break", json!(parameters)),
-            Self::TakeOver => ("take_over", json!({})),
+            Self::TakeOver { keep } => ("take_over", json!({ "keep": keep })),
             Self::Log { path } => ("log", json!({ "path": path })),
             Self::History { since, limit } => ("history", json!({ "since": since, "limit": limit })),
             Self::Stop { reason } => ("stop", json!({ "reason": reason })),

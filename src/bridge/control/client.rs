@@ -33,6 +33,8 @@ pub struct Attached {
     pub stream: NativeStream,
     /// Bytes that came with the reply.
     pub received: Vec<u8>,
+    /// Its number among the owner's connections.
+    pub connection: u64,
 }
 
 impl ControlClient {
@@ -152,10 +154,11 @@ impl ControlClient {
             since,
             take_over,
         };
-        self.ask(call, deadline).await?;
+        let reply = self.ask(call, deadline).await?;
         Ok(Attached {
             stream: self.stream,
             received: self.received,
+            connection: reply["connection"].as_u64().unwrap_or_default(),
         })
     }
 

@@ -249,7 +249,15 @@ mod tests {
                 break_in: false,
                 observe: true,
             }),
-            Call::TakeOver,
+            Call::TakeOver { keep: Some(3) },
+            Call::History {
+                since: Since::Boot,
+                limit: 1,
+            },
+            Call::History {
+                since: Since::Time(jiff::Timestamp::UNIX_EPOCH),
+                limit: 1,
+            },
             Call::Log {
                 path: Some(PathBuf::from("/l")),
             },

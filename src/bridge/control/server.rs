@@ -7,7 +7,7 @@ use super::message::{
 };
 use crate::bridge::channel::{Channel, Facts};
 use crate::bridge::event::{Event, KernelState, SharedEvent};
-use crate::bridge::handle::{AttachRequest, BridgeHandle, ClientId, Gone};
+use crate::bridge::handle::{AttachRequest, BridgeHandle, ClientId, Gone, Preface};
 use crate::bridge::sys::{LocalListener, NativeStream, listen_local};
 use crate::model::{FailureKind, Problem};
 use serde_json::{Value, json};
@@ -95,7 +95,11 @@ impl ControlServer {
 /// What comes of one request.
 enum Answer {
     Line(Result<Value, ControlError>),
-    Attach { mode: Mode, since: Since },
+    Attach {
+        mode: Mode,
+        since: Since,
+        take_over: bool,
+    },
 }
 
 struct Connection {
@@ -120,10 +124,11 @@ impl Connection {
                 Ok(Woken::Request(line)) => match Request::parse(&line) {
                     Ok(Request { id, call }) => match self.answer(call).await {
                         Ok(Answer::Line(result)) => (reply_line(id, result), None),
-                        Ok(Answer::Attach { mode, since }) => (
-                            reply_line(id, Ok(json!({ "mode": mode, "since": since }))),
-                            Some((id, mode, since)),
-                        ),
+                        Ok(Answer::Attach {
+                            mode,
+                            since,
+                            take_over,
+                        }) => (Vec::new(), Some((id, mode, since, take_over))),
                         Err(Gone) => return,
                     },
                     Err(BadRequest { id, error }) => (reply_line(id, Err(error)), None),
@@ -151,7 +156,7 @@ impl Connection {
                     return;
                 }
             };
-            let Some((id, mode, since)) = attach else {
+            let Some((id, mode, since, take_over)) = attach else {
                 if channel.write_all(&line).await.is_err() {
                     return;
                 }
@@ -161,7 +166,12 @@ impl Connection {
                 channel,
                 mode: mode.into(),
                 since: since.into(),
-                preface: line,
+                preface: Preface::of(move |client, offset| {
+                    let result =
+                        json!({ "mode": mode, "since": since, "connection": client, "offset": offset });
+                    reply_line(id, Ok(result))
+                }),
+                take_over,
                 received: std::mem::take(&mut self.received),
             };
             let Ok(Err(refused)) = self.bridge.attach(request).await else {
@@ -242,10 +252,11 @@ impl Connection {
                 since,
                 take_over,
             } => {
-                if take_over {
-                    bridge.take_over(None).await?;
-                }
-                return Ok(Answer::Attach { mode, since });
+                return Ok(Answer::Attach {
+                    mode,
+                    since,
+                    take_over,
+                });
             }
             Call::Detach { connection } => {
                 let was_there = bridge
@@ -261,7 +272,7 @@ impl Connection {
                 }
             }
             Call::Break(parameters) => send_break(bridge, parameters).await?,
-            Call::TakeOver => Ok(json!({ "detached": bridge.take_over(None).await? })),
+            Call::TakeOver { keep } => Ok(json!({ "detached": bridge.take_over(keep.map(ClientId)).await? })),
             Call::Log { path } => match path {
                 Some(path) if !path.is_absolute() => Err(failed(
                     FailureKind::Usage,

@@ -3,7 +3,7 @@
 use super::core::{Engine, Flow};
 use super::outcome::Outcome;
 use crate::bridge::capture::Mark;
-use crate::bridge::handle::{ClientId, Command, HistorySlice, Since, Status};
+use crate::bridge::handle::{Command, HistorySlice, Since, Status};
 use crate::bridge::history::History;
 use crate::bridge::mediator::Input;
 use std::path::{Path, PathBuf};
@@ -77,6 +77,7 @@ impl Engine {
                 }
             }
             Command::TargetReset(answer) => {
+                self.boot_begins();
                 let told = self.log.mark(self.counters.from_target, Mark::Reset);
                 self.emit_all(told);
                 self.mediate(Input::TargetReset);
@@ -96,19 +97,6 @@ impl Engine {
                 let _ = answer.send(());
             }
         }
-    }
-
-    fn take_over(&mut self, keep: Option<ClientId>) -> usize {
-        let mut count = 0;
-        while let Some(index) = self
-            .clients
-            .iter()
-            .position(|client| client.writes && Some(client.id) != keep)
-        {
-            self.detach_at(index, "taken over".into());
-            count += 1;
-        }
-        count
     }
 
     fn status(&self) -> Status {

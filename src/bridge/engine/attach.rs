@@ -8,12 +8,18 @@ use crate::bridge::capture::Mark;
 use crate::bridge::channel::Channel;
 use crate::bridge::event::{Event, TargetState};
 use crate::bridge::handle::{AttachMode, AttachRefused, AttachRequest, ClientId, Since};
+use crate::bridge::history::History;
 use crate::bridge::mediator::Input;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// How often a half-closed client is looked at: whether its peer is gone altogether.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// What is told to whoever loses the place.
+fn taken_over_by(newcomer: ClientId, peer: &str) -> String {
+    format!("taken over by connection {} ({peer})", newcomer.0)
+}
 
 impl Engine {
     /// Accepts and dials clients. Everybody is accepted at once, also to be refused: nobody waits in a backlog.
@@ -76,7 +82,7 @@ impl Engine {
         }
         self.last_connection += 1;
         let id = ClientId(self.last_connection);
-        if let Err(reason) = self.make_room(id, console) {
+        if let Err(reason) = self.make_room(id, &channel.facts().peer, console) {
             self.emit(Event::ClientRefused {
                 client: slot,
                 connection: id.0,
@@ -91,14 +97,13 @@ impl Engine {
     }
 
     /// Makes room for one more client where the policy allows one.
-    fn make_room(&mut self, newcomer: ClientId, console: bool) -> Result<(), String> {
+    fn make_room(&mut self, newcomer: ClientId, peer: &str, console: bool) -> Result<(), String> {
         let Some(index) = self.sole_client().filter(|_| !console) else {
             return Ok(());
         };
         let present = &self.clients[index];
         if self.options.take_over {
-            let reason = format!("taken over by connection {}", newcomer.0);
-            self.detach_at(index, reason);
+            self.detach_at(index, taken_over_by(newcomer, peer));
             return Ok(());
         }
         // It ended its input, and may have been gone for long: TCP does not tell.
@@ -128,6 +133,8 @@ impl Engine {
                 .max(history.contiguous_from())
                 .min(end),
             Since::Offset(offset) => offset.min(end),
+            Since::Boot => self.timeline.boot().min(end),
+            Since::Time(time) => self.timeline.since(time, end),
         })
     }
 
@@ -145,6 +152,14 @@ impl Engine {
             reason: how.to_owned(),
         });
         let debugger = matches!(self.flow, Flow::Mediated(_)) && !client.is_console();
+        let taken = self
+            .clients
+            .iter()
+            .any(|other| other.writes && other.is_console());
+        if self.options.one_writer && client.writes && client.is_console() && taken {
+            client.writes = false;
+            client.waits_to_write = true;
+        }
         self.clients.push(client);
         if debugger {
             self.mediate(Input::DebuggerAttached);
@@ -166,19 +181,78 @@ impl Engine {
         }
         self.last_connection += 1;
         let id = ClientId(self.last_connection);
-        if let Err(reason) = self.make_room(id, self.is_console_slot(0)) {
+        let console = self.is_console_slot(0);
+        if let Some(index) = self.sole_client().filter(|_| request.take_over && !console) {
+            let reason = taken_over_by(id, &request.channel.facts().peer);
+            self.detach_at(index, reason);
+        }
+        if let Err(reason) = self.make_room(id, &request.channel.facts().peer, console) {
             return Err(refused(request.channel, reason));
         }
         let writes = request.mode == AttachMode::ReadWrite;
         let cursor = self.cursor_at(request.since);
         let mut client = Client::new(id, 0, request.channel, writes, cursor);
-        client.rest.push(&request.preface);
+        client.rest.push(&request.preface.make(id, cursor));
+        client.received += request.received.len() as u64;
+        self.attach(client, "attached through the control socket");
+        if request.take_over {
+            self.take_over(Some(id));
+        }
+        let writes = self.clients.iter().any(|client| client.id == id && client.writes);
         if writes && !request.received.is_empty() {
-            client.received += request.received.len() as u64;
             self.type_to_target(&request.received);
         }
-        self.attach(client, "attached through the control socket");
         Ok(id)
+    }
+
+    /// Detaches every console that may write, save for `keep`, who has the place then. A debugger keeps its own.
+    pub(super) fn take_over(&mut self, keep: Option<ClientId>) -> usize {
+        let newcomer = keep.and_then(|keep| self.clients.iter_mut().find(|client| client.id == keep));
+        let reason = match newcomer {
+            Some(newcomer) => {
+                newcomer.writes |= std::mem::take(&mut newcomer.waits_to_write);
+                taken_over_by(newcomer.id, &newcomer.peer)
+            }
+            None => "taken over through the control socket".to_owned(),
+        };
+        let consoles_only = matches!(self.flow, Flow::Mediated(_));
+        let mut count = 0;
+        while let Some(index) = self.clients.iter().position(|client| {
+            client.writes && Some(client.id) != keep && (client.is_console() || !consoles_only)
+        }) {
+            self.detach_at(index, reason.clone());
+            count += 1;
+        }
+        count
+    }
+
+    /// With one writer: hands on what the last one left.
+    fn choose_writer(&mut self) {
+        if !self.options.one_writer
+            || self
+                .clients
+                .iter()
+                .any(|client| client.writes && client.is_console())
+        {
+            return;
+        }
+        if let Some(next) = self.clients.iter_mut().find(|client| client.waits_to_write) {
+            next.waits_to_write = false;
+            next.writes = true;
+            let event = Event::Writer {
+                client: next.slot,
+                connection: next.id.0,
+                peer: next.peer.clone(),
+            };
+            self.emit(event);
+        }
+    }
+
+    /// A boot begins with the next byte.
+    pub(super) fn boot_begins(&mut self) {
+        if let Some(end) = self.history().map(History::end) {
+            self.timeline.boot_begins(end);
+        }
     }
 
     /// Detaches the client at this index.
@@ -203,6 +277,7 @@ impl Engine {
         });
         let ends_bridge = client.channel.facts().ends_bridge;
         drop(client);
+        self.choose_writer();
         self.resumed();
         if debugger {
             self.mediate(Input::DebuggerDetached);
@@ -268,6 +343,7 @@ impl Engine {
     }
 
     pub(super) fn target_came(&mut self) {
+        self.boot_begins();
         self.wait_until = None;
         for client in &mut self.clients {
             client.told_away = false;

@@ -21,6 +21,8 @@ pub(super) struct Client {
     pub channel: Channel,
     /// Whether its bytes go to the target.
     pub writes: bool,
+    /// It would write if the one writer did not.
+    pub waits_to_write: bool,
     /// Bytes of its own: what it did not take, replies, added lines.
     pub rest: Outbound,
     /// Where it reads the history; `None` outside the console policy.
@@ -55,6 +57,7 @@ impl Client {
             peer: channel.facts().peer.clone(),
             channel,
             writes,
+            waits_to_write: false,
             rest: Outbound::default(),
             cursor,
             input_ended: false,
@@ -160,6 +163,7 @@ impl Client {
             client: self.slot,
             peer: self.peer.clone(),
             writes: self.writes,
+            waits_to_write: self.waits_to_write,
             sent: self.sent,
             received: self.received,
             skipped: self.skipped,

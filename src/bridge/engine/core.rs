@@ -18,6 +18,7 @@ use crate::bridge::mediator::{Mediator, Output};
 use crate::bridge::open::Side;
 use crate::bridge::openings::Openings;
 use crate::bridge::spec::BridgeSpec;
+use crate::bridge::timeline::Timeline;
 use crate::model::{EndpointSpec, FailureKind, Policy, Problem, Role};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -86,6 +87,7 @@ pub(super) struct Options {
     pub policy: Policy,
     pub replay_bytes: usize,
     pub take_over: bool,
+    pub one_writer: bool,
     pub once: bool,
     pub linger: Duration,
 }
@@ -104,6 +106,7 @@ pub struct Engine {
     pub(super) flow: Flow,
     pub(super) to_target: Outbound,
     pub(super) log: Capture,
+    pub(super) timeline: Timeline,
     pub(super) counters: Counters,
     pub(super) life: Life,
     pub(super) break_in: BreakInState,
@@ -161,6 +164,7 @@ impl Engine {
                 policy: spec.policy,
                 replay_bytes: spec.replay_bytes,
                 take_over: spec.take_over,
+                one_writer: spec.one_writer,
                 once: spec.once,
                 linger: spec.linger,
             },
@@ -174,6 +178,7 @@ impl Engine {
             flow,
             to_target: Outbound::default(),
             log,
+            timeline: Timeline::default(),
             counters: Counters::default(),
             life: Life::Running,
             break_in: BreakInState::new(spec.break_means, spec.break_port, openings),

@@ -4,6 +4,7 @@ use super::core::{Engine, Flow};
 use super::ending::Life;
 use crate::bridge::event::Event;
 use crate::bridge::handle::OutputChunk;
+use crate::bridge::history::History;
 use crate::bridge::mediator::{Input, Lag};
 use crate::bridge::open::away_reason;
 use std::collections::VecDeque;
@@ -47,6 +48,10 @@ impl Engine {
         let bytes = &scratch[..count];
         let offset = self.counters.from_target;
         self.counters.from_target += count as u64;
+        let now = jiff::Timestamp::now();
+        if let Some(at) = self.flow.history().map(History::end) {
+            self.timeline.note(now, at);
+        }
         let told = self.log.write(self.now, offset, bytes);
         self.emit_all(told);
         let shared = matches!(&self.flow, Flow::Mediated(mediation) if mediation.history.is_some());

@@ -58,6 +58,9 @@ pub struct BridgeArgs {
     /// console: give a new client the latest BYTES of history
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, default_value = "0")]
     replay: usize,
+    /// console: one client writes at a time; who comes later reads, and writes once that one left
+    #[arg(long)]
+    one_writer: bool,
     /// A second client of a port for one replaces the first instead of being refused
     #[arg(long)]
     take_over: bool,
@@ -144,6 +147,14 @@ fn specification(args: BridgeArgs, context: &Context) -> Result<BridgeSpec, Prob
     spec.hold_bytes = args.hold;
     spec.replay_bytes = args.replay;
     spec.take_over = args.take_over;
+    if args.one_writer && !matches!(policy, Policy::Console | Policy::ConsoleGdb) {
+        return Err(Problem::new(
+            FailureKind::Usage,
+            format!("`--one-writer` is for consoles, and the policy is `{policy}`"),
+        )
+        .hint("Write `--as console`, or name several clients."));
+    }
+    spec.one_writer = args.one_writer;
     spec.reconnect_every = args.reconnect_every;
     spec.wait = args.wait;
     spec.once = args.once;
@@ -266,6 +277,7 @@ fn sentence(event: &Event, verbose: bool) -> Option<String> {
         Event::ClientDetached {
             client, peer, reason, ..
         } if verbose => format!("client {client} detached ({peer}): {reason}"),
+        Event::Writer { client, peer, .. } if verbose => format!("client {client} ({peer}) writes now"),
         Event::Skipped { client, bytes, .. } if verbose => format!("client {client} skipped {bytes} bytes"),
         Event::TargetPaused => "target paused: the client does not keep up".into(),
         Event::TargetResumed => "target resumed".into(),
@@ -281,6 +293,7 @@ fn sentence(event: &Event, verbose: bool) -> Option<String> {
         | Event::ClientAttached { .. }
         | Event::ClientDetached { .. }
         | Event::Skipped { .. }
+        | Event::Writer { .. }
         | Event::Kernel { .. }
         | Event::Stopped { .. } => return None,
     };

@@ -6,6 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::port::{PortArgs, PortPlace};
 use crate::cli::quantity::{parse_bytes, parse_duration};
+use crate::cli::since::SinceArg;
 use crate::cli::ui::Ui;
 use crate::model::{FailureKind, Policy, Problem};
 use crate::runner::sys::{StopSignal, StopSignals};
@@ -34,9 +35,9 @@ pub struct ConsoleArgs {
     /// Begin with the latest BYTES of history [default: 16KiB]
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes, conflicts_with = "since")]
     replay: Option<usize>,
-    /// Begin at this offset of the target's stream, counted from when its owner opened it
-    #[arg(long, value_name = "OFFSET")]
-    since: Option<u64>,
+    /// Begin at: now, start (all that is kept), boot (the latest), an offset, a duration (5m), a time (14:05)
+    #[arg(long, value_name = "WHEN", value_parser = SinceArg::parse)]
+    since: Option<SinceArg>,
     /// Detach everybody else who may write
     #[arg(long)]
     take_over: bool,
@@ -99,7 +100,7 @@ pub fn run(args: &ConsoleArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
         greeting,
         mode: if args.ro { Mode::Ro } else { Mode::Rw },
         since: match (args.since, args.replay) {
-            (Some(offset), _) => Since::Offset(offset),
+            (Some(since), _) => since.at(&jiff::Zoned::now()),
             (None, replay) => Since::Last(replay.unwrap_or(SHOWN_HISTORY)),
         },
         take_over: args.take_over,

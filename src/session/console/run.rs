@@ -109,12 +109,14 @@ pub async fn run(
         }
         InputKind::Pipe | InputKind::Nothing => None,
     };
+    let connection = attached.connection;
     let (owner_in, owner_out) = tokio::io::split(attached.stream);
     let (stdin, stdout) = tokio::io::split(stdio);
     let (break_replies, break_answers) = mpsc::unbounded_channel();
     let mut console = Console {
         spec,
         notify,
+        connection,
         watch: Some(watch),
         last_words: None,
         owner_in,
@@ -142,8 +144,10 @@ pub async fn run(
 struct Console<'a> {
     spec: &'a ConsoleSpec,
     notify: &'a mut dyn FnMut(&str),
+    /// Our number among the owner's connections.
+    connection: u64,
     watch: Option<Watch>,
-    /// What the owner said of its end.
+    /// What the owner said of our end, or of its own.
     last_words: Option<String>,
     owner_in: ReadHalf<NativeStream>,
     owner_out: WriteHalf<NativeStream>,
@@ -174,7 +178,7 @@ impl Console<'_> {
         match news {
             News::Target(TargetState::Up, _) => self.target_is_up(),
             News::Target(TargetState::Away, reason) => self.tell_away(&reason),
-            News::Stopped(_) => {}
+            News::Stopped(_) | News::Detached(..) | News::Writes(_) => {}
         }
     }
 
@@ -316,7 +320,14 @@ impl Console<'_> {
                 self.target = TargetState::Away;
                 self.tell_away(&reason);
             }
-            Some(News::Stopped(reason)) => self.last_words = Some(reason),
+            Some(News::Stopped(reason)) => self.last_words = Some(format!("its owner ended: {reason}")),
+            Some(News::Detached(connection, reason)) if connection == self.connection => {
+                self.last_words = Some(format!("this console was detached: {reason}"));
+            }
+            Some(News::Writes(connection)) if connection == self.connection => {
+                (self.notify)("[vmserial: the one who wrote left, you write now]");
+            }
+            Some(News::Detached(..) | News::Writes(_)) => {}
             None => self.watch = None,
         }
     }
@@ -332,7 +343,7 @@ impl Console<'_> {
         // An owner that lives on has nothing to say.
         let _ = timeout(OWNER_LAST_WORDS, told).await;
         match (&self.last_words, &self.watch) {
-            (Some(reason), _) => format!("its owner ended: {reason}"),
+            (Some(reason), _) => reason.clone(),
             (None, None) => "its owner ended".into(),
             (None, Some(_)) => "its owner detached this console".into(),
         }

@@ -18,6 +18,10 @@ pub enum News {
     Target(TargetState, String),
     /// The bridge ends, and why.
     Stopped(String),
+    /// A client was detached, and why.
+    Detached(u64, String),
+    /// A client became the one that writes.
+    Writes(u64),
 }
 
 /// A second connection to the owner, for its events.
@@ -61,6 +65,13 @@ impl Watch {
                 Some("stopped") => {
                     return Some(News::Stopped(text(&event["reason"])));
                 }
+                Some("client_detached") => {
+                    let connection = event["connection"].as_u64().unwrap_or_default();
+                    return Some(News::Detached(connection, text(&event["reason"])));
+                }
+                Some("writer") => {
+                    return Some(News::Writes(event["connection"].as_u64().unwrap_or_default()));
+                }
                 _ => {}
             }
         }
@@ -88,6 +99,7 @@ pub fn wait_for_target(socket: &Path, wait: Duration) -> Result<(), Problem> {
             match timeout_at(until.into(), watch.next()).await {
                 Ok(Some(News::Target(now, why))) => (state, reason) = (now, why),
                 Ok(Some(News::Stopped(why))) => reason = why,
+                Ok(Some(News::Detached(..) | News::Writes(_))) => {}
                 Ok(None) => {
                     return Err(Problem::new(
                         FailureKind::ConnectionLost,

@@ -15,7 +15,7 @@ async fn engine(bridge: BridgeHandle, mut commands: tokio::sync::mpsc::Unbounded
         match command {
             Command::Attach(mut request, reply) if !taken => {
                 taken = true;
-                let mut bytes = request.preface.clone();
+                let mut bytes = request.preface.make(ClientId(1), Some(7));
                 bytes.extend_from_slice(b"console:");
                 bytes.extend_from_slice(&request.received);
                 request.channel.write_all(&bytes).await.unwrap();
@@ -161,7 +161,10 @@ async fn attach_turns_the_connection_into_bytes_and_loses_none() {
         stream.read_to_string(&mut said).await.unwrap();
         let lines: Vec<&str> = said.splitn(3, '\n').collect();
         assert!(lines[0].contains("no JSON object"), "{said}");
-        assert_eq!(lines[1], r#"{"v":1,"id":9,"result":{"mode":"rw","since":"now"}}"#);
+        assert_eq!(
+            lines[1],
+            r#"{"v":1,"id":9,"result":{"mode":"rw","since":"now","connection":1,"offset":7}}"#
+        );
         assert_eq!(lines[2], "console:ls\n");
 
         let client = ControlClient::connect(&path).await.unwrap();

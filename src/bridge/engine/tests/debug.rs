@@ -135,7 +135,8 @@ async fn a_break_that_a_client_asks_for_keeps_its_place_among_the_bytes() {
         channel: Channel::controlled(asking, Facts::half_closing("test")),
         mode: AttachMode::ReadWrite,
         since: Since::Now,
-        preface: Vec::new(),
+        preface: crate::bridge::handle::Preface::none(),
+        take_over: false,
         received: Vec::new(),
     };
     rig.handle.attach(request).await.unwrap().unwrap();

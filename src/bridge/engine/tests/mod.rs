@@ -88,7 +88,8 @@ impl Rig {
             channel: Channel::new(theirs, Facts::half_closing("test")),
             mode,
             since,
-            preface: Vec::new(),
+            preface: crate::bridge::handle::Preface::none(),
+            take_over: false,
             received: Vec::new(),
         };
         let id = self.handle.attach(request).await.unwrap().unwrap();
@@ -313,7 +314,8 @@ async fn raw_refuses_a_second_client_unless_it_takes_over() {
         channel: Channel::new(tokio::io::duplex(64).1, Facts::half_closing("second")),
         mode: AttachMode::ReadWrite,
         since: Since::Now,
-        preface: Vec::new(),
+        preface: crate::bridge::handle::Preface::none(),
+        take_over: false,
         received: Vec::new(),
     };
     drop(second);

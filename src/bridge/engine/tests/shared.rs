@@ -323,7 +323,8 @@ async fn a_console_joins_through_the_control_socket_and_a_stalled_one_skips() {
             channel: Channel::new(theirs, Facts::half_closing("late")),
             mode: AttachMode::ReadWrite,
             since: Since::Now,
-            preface: Vec::new(),
+            preface: crate::bridge::handle::Preface::none(),
+            take_over: false,
             received: Vec::new(),
         };
         rig.handle.attach(request).await.unwrap()
