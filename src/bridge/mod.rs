@@ -23,6 +23,7 @@ pub mod pump;
 pub mod spec;
 pub mod stdio;
 pub mod sys;
+pub mod telnet;
 pub mod timeline;
 mod tty;
 

@@ -4,6 +4,7 @@ use crate::bridge::channel::{Channel, Facts};
 use crate::bridge::file_sink::FileSink;
 use crate::bridge::stdio::StdioStream;
 use crate::bridge::sys::{self, LocalListener, NativeStream, PtyServer};
+use crate::bridge::telnet::{self, Dialect, Party};
 use crate::bridge::tty;
 use crate::model::{Address, EndpointSpec, FailureKind, Problem, Role};
 use std::io;
@@ -37,17 +38,18 @@ pub fn check_served(endpoint: &EndpointSpec, side: Side) -> Result<(), Problem> 
         .hint(instead))
     };
     match &endpoint.address {
-        Address::Unix(_) | Address::Tcp { .. } | Address::Pty { .. } | Address::Stdio => Ok(()),
+        Address::Unix(_)
+        | Address::Tcp { .. }
+        | Address::Telnet { .. }
+        | Address::Rfc2217 { .. }
+        | Address::Pty { .. }
+        | Address::Stdio => Ok(()),
         Address::File(_) if side == Side::Client => Ok(()),
         Address::File(_) => Err(Problem::new(
             FailureKind::Usage,
             format!("`{endpoint}`: a file can be a client only"),
         )
         .hint("Name the endpoint of the VM's serial port first.")),
-        Address::Telnet { host, port } | Address::Rfc2217 { host, port } => refuse(
-            &format!("`{}:` endpoints are", endpoint.address.kind()),
-            &format!("Without its options a telnet port is plain TCP: `tcp:{host}:{port}`."),
-        ),
         Address::Pipe { host, name } => match sys::pipe_path(host.as_deref(), name) {
             Ok(_) => Ok(()),
             Err(problem) => Err(Problem {
@@ -71,8 +73,8 @@ pub fn check_served(endpoint: &EndpointSpec, side: Side) -> Result<(), Problem> 
 pub enum Listener {
     /// A Unix socket, or a named pipe of Windows.
     Local(LocalListener),
-    /// A TCP port.
-    Tcp(TcpListener),
+    /// A TCP port, and the telnet that is spoken on it.
+    Tcp(TcpListener, Option<Dialect>),
     /// A pseudo terminal.
     Pty(PtyServer),
 }
@@ -91,14 +93,20 @@ impl Listener {
             (Address::Pipe { host, name }, Some(Role::Listen)) => {
                 Self::Local(sys::listen_local(&sys::pipe_path(host.as_deref(), name)?)?)
             }
-            (Address::Tcp { host, port }, Some(Role::Listen)) => {
+            (
+                Address::Tcp { host, port }
+                | Address::Telnet { host, port }
+                | Address::Rfc2217 { host, port },
+                Some(Role::Listen),
+            ) => {
                 let listener = sys::listen_tcp(host, *port)?;
-                let port = listener.local_addr().map_or(*port, |address| address.port());
-                served.address = Address::Tcp {
-                    host: host.clone(),
-                    port,
-                };
-                Self::Tcp(listener)
+                if let Address::Tcp { port, .. }
+                | Address::Telnet { port, .. }
+                | Address::Rfc2217 { port, .. } = &mut served.address
+                {
+                    *port = listener.local_addr().map_or(*port, |address| address.port());
+                }
+                Self::Tcp(listener, dialect(&endpoint.address))
             }
             (Address::Pty { link }, _) => {
                 let server = sys::open_pty(link.as_deref())?;
@@ -119,20 +127,36 @@ impl Listener {
         let accepted = match self {
             Self::Local(listener) => listener.poll_accept(context),
             Self::Pty(server) => server.poll_attach(context),
-            Self::Tcp(listener) => match listener.poll_accept(context) {
-                Poll::Ready(Ok((stream, peer))) => {
-                    // Without these options the stream works, only slower.
-                    let _ = sys::tune_tcp(&stream);
-                    Poll::Ready(Ok((
-                        NativeStream::Tcp(stream),
-                        Facts::half_closing(peer.to_string()),
-                    )))
-                }
-                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                Poll::Pending => Poll::Pending,
-            },
+            Self::Tcp(listener, dialect) => {
+                return listener
+                    .poll_accept(context)
+                    .map_ok(|(stream, peer)| tcp_channel(stream, peer.to_string(), *dialect, Party::Server));
+            }
         };
         accepted.map_ok(|(stream, facts)| Channel::native(stream, facts))
+    }
+}
+
+/// Returns the telnet that an endpoint speaks.
+fn dialect(address: &Address) -> Option<Dialect> {
+    match address {
+        Address::Telnet { .. } => Some(Dialect::Telnet),
+        Address::Rfc2217 { .. } => Some(Dialect::Rfc2217),
+        _ => None,
+    }
+}
+
+fn tcp_channel(stream: TcpStream, peer: String, dialect: Option<Dialect>, party: Party) -> Channel {
+    // Without these options the stream works, only slower.
+    let _ = sys::tune_tcp(&stream);
+    if dialect.is_some() {
+        // Without it a telnet client's urgent byte is missing from the stream; few send one.
+        let _ = sys::keep_urgent_inline(&stream);
+    }
+    let channel = Channel::native(NativeStream::Tcp(stream), Facts::half_closing(peer));
+    match dialect {
+        Some(dialect) => telnet::wrap(channel, dialect, party),
+        None => channel,
     }
 }
 
@@ -152,18 +176,18 @@ pub async fn dial(endpoint: &EndpointSpec) -> io::Result<Channel> {
             let (stream, facts) = sys::dial_local(&path).await?;
             Ok(Channel::native(stream, facts))
         }
-        Address::Tcp { host, port } => {
+        Address::Tcp { host, port } | Address::Telnet { host, port } | Address::Rfc2217 { host, port } => {
             let connect = TcpStream::connect((host.as_str(), *port));
             let stream = tokio::time::timeout(DIAL_TIMEOUT, connect).await??;
-            // Without these options the stream works, only slower.
-            let _ = sys::tune_tcp(&stream);
             let peer = stream
                 .peer_addr()
                 .map(|peer| peer.to_string())
                 .unwrap_or_default();
-            Ok(Channel::native(
-                NativeStream::Tcp(stream),
-                Facts::half_closing(peer),
+            Ok(tcp_channel(
+                stream,
+                peer,
+                dialect(&endpoint.address),
+                Party::Client,
             ))
         }
         Address::Stdio => {

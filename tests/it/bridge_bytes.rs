@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const COUNT: usize = 64 << 20;
 
 /// A pseudo terminal passes a few tens of MiB each second on a busy machine, and others run beside it.
-const LONGEST: Duration = Duration::from_secs(240);
+pub const LONGEST: Duration = Duration::from_secs(240);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kind {
@@ -57,7 +57,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Random bytes (xorshift), made once: one stream per direction.
-fn random(direction: usize) -> &'static [u8] {
+pub fn random(direction: usize) -> &'static [u8] {
     static STREAMS: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
     let streams = STREAMS.get_or_init(|| {
         [0x9e37_79b9_7f4a_7c15_u64, 0xd1b5_4a32_d192_ed03].map(|seed| {
@@ -227,7 +227,7 @@ fn pass_every_byte(target: Kind, client: Kind) -> Result<(), Failed> {
     Ok(())
 }
 
-fn compare(reader: &mut impl Read, expected: &[u8]) -> Result<(), String> {
+pub fn compare(reader: &mut impl Read, expected: &[u8]) -> Result<(), String> {
     let mut buffer = vec![0; 256 << 10];
     let mut at = 0;
     while at < expected.len() {

@@ -180,8 +180,6 @@ fn not_served() {
     let sandbox = Sandbox::new();
     let mut all = String::new();
     for (target, client) in [
-        ("connect:telnet:h:23", "pty"),
-        ("connect:unix:/x", "listen:rfc2217:127.0.0.1:0"),
         ("connect:unix:/x", "listen:pipe:vm1"),
         ("pty:/tmp/x,via=root@h", "pty"),
         ("connect:unix:/x", "kd=pty"),

@@ -30,6 +30,8 @@ mod profile;
 mod setup_qemu;
 mod setup_vmware;
 mod sshd;
+mod telnet;
+mod telnet_peers;
 mod tty;
 mod via;
 
@@ -62,5 +64,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(setup_vmware::trials());
     trials.extend(setup_qemu::trials());
     trials.extend(plan_apply::trials());
+    trials.extend(telnet::trials());
+    trials.extend(telnet_peers::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -27,6 +27,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("strace", "tests look at what is asked of a serial device"),
     ("microcom", "a terminal program in tests"),
     ("tio", "a terminal program in tests"),
+    ("python3-serial", "pyserial, the client of RFC 2217 in tests"),
+    ("ser2net", "the server of RFC 2217 in tests"),
+    ("inetutils-telnet", "the client of telnet in tests"),
     ("procps", "the tests look for left-over processes"),
     ("util-linux", "taskset for benchmarks"),
 ];

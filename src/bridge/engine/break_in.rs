@@ -331,6 +331,7 @@ impl Engine {
             match channel.poll_read_some(context, &mut buffer) {
                 Poll::Ready(Ok(0) | Err(_)) => break true,
                 Poll::Ready(Ok(count)) => text.extend_from_slice(&buffer[..count]),
+                Poll::Pending if channel.take_request().is_some() => {}
                 Poll::Pending => break false,
             }
         };

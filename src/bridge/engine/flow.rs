@@ -33,8 +33,11 @@ impl Engine {
         let Some(channel) = self.target.channel() else {
             return false;
         };
-        let count = match channel.poll_read_some(context, scratch) {
-            Poll::Pending => return false,
+        let read = channel.poll_read_some(context, scratch);
+        // A VM's end that asks for something (a telnet client's BREAK) has nobody to ask.
+        let asked = channel.take_request().is_some();
+        let count = match read {
+            Poll::Pending => return asked,
             Poll::Ready(Ok(0)) => {
                 self.target_input_ended();
                 return true;

@@ -24,9 +24,9 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// Joins a VM's serial port to consoles, a debugger or other programs, and stays through the VM's reboots.
 ///
-/// Endpoints: unix:/path, tcp:HOST:PORT (both with `listen:` or `connect:` in front: our side of it), pty[:/link],
-/// tty:/dev/ttyUSB0[,baud=115200], stdio, exec:COMMAND; file:/path as a client; unix and tcp with `,via=[user@]HOST`
-/// through SSH. No profile is needed.
+/// Endpoints: unix:/path, tcp:HOST:PORT, telnet:HOST:PORT, rfc2217:HOST:PORT (all with `listen:` or `connect:` in front:
+/// our side of it), pty[:/link], tty:/dev/ttyUSB0[,baud=115200], stdio, exec:COMMAND; file:/path as a client; unix and tcp
+/// with `,via=[user@]HOST` through SSH. No profile is needed.
 ///
 /// Example: vmserial bridge connect:unix:/run/vm1.serial listen:tcp:127.0.0.1:7001
 #[derive(Debug, clap::Args)]

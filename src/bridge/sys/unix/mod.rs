@@ -15,5 +15,5 @@ pub use pty::{PtyServer, open_pty};
 pub use signal::StopSignals;
 pub use socket::{LocalListener, check_target_path, dial_local, listen_local, listen_tcp, pipe_path};
 pub use splice::Splice;
-pub use stream::{NativeStream, tune_tcp};
+pub use stream::{NativeStream, keep_urgent_inline, tune_tcp};
 pub use tty::{TtyHold, check_tty, tty_is_gone};

@@ -97,6 +97,12 @@ pub fn tune_tcp(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// Leaves urgent bytes (telnet's SYNCH) where they are in the stream.
+pub fn keep_urgent_inline(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_oobinline(stream, true)?;
+    Ok(())
+}
+
 impl AsyncRead for NativeStream {
     fn poll_read(
         self: Pin<&mut Self>,

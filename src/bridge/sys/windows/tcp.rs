@@ -6,7 +6,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::windows::io::AsRawSocket;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use windows_sys::Win32::Networking::WinSock::{
-    SIO_KEEPALIVE_VALS, SOCKET, SOCKET_ERROR, WSAGetLastError, WSAIoctl, tcp_keepalive,
+    SIO_KEEPALIVE_VALS, SO_OOBINLINE, SOCKET, SOCKET_ERROR, SOL_SOCKET, WSAGetLastError, WSAIoctl,
+    setsockopt, tcp_keepalive,
 };
 
 /// Connections that wait to be accepted.
@@ -34,6 +35,26 @@ pub fn tune_tcp(stream: &TcpStream) -> io::Result<()> {
             &raw mut returned,
             std::ptr::null_mut(),
             None,
+        )
+    };
+    if result == SOCKET_ERROR {
+        // SAFETY: reads this thread's last error.
+        return Err(io::Error::from_raw_os_error(unsafe { WSAGetLastError() }));
+    }
+    Ok(())
+}
+
+/// Leaves urgent bytes (telnet's SYNCH) where they are in the stream.
+pub fn keep_urgent_inline(stream: &TcpStream) -> io::Result<()> {
+    let yes = 1_i32;
+    // SAFETY: the socket is open, and the value outlives the call.
+    let result = unsafe {
+        setsockopt(
+            stream.as_raw_socket() as SOCKET,
+            SOL_SOCKET,
+            SO_OOBINLINE,
+            (&raw const yes).cast(),
+            size_of::<i32>() as i32,
         )
     };
     if result == SOCKET_ERROR {
