@@ -11,6 +11,7 @@ pub mod framing;
 pub mod interface;
 pub mod kernel;
 pub mod machine;
+pub mod partition;
 pub mod planted;
 pub mod request;
 

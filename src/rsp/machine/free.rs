@@ -5,11 +5,15 @@ use super::{Machine, OURS, RELEASE};
 use crate::rsp::interface::{Event, Freed, Output, WhenGdbDies};
 use crate::rsp::kernel::KernelState;
 use crate::rsp::planted::Planted;
+use std::time::Duration;
 
 /// Hex digits of one register, and where the counter stands among all of them: register 16 of x86-64
 /// (arch/x86/include/asm/kgdb.h: 16 general registers, then `ip`).
 const REGISTER_DIGITS: usize = 16;
 const COUNTER_AT: usize = 16 * REGISTER_DIGITS;
+
+/// How long a kernel that is known to be stopped may take for one answer while it is freed.
+const SLOW: Duration = Duration::from_secs(2);
 
 impl Machine {
     pub(super) fn gdb_detached(&mut self) {
@@ -196,7 +200,9 @@ impl Machine {
     }
 
     fn ask(&mut self, step: Step, data: &[u8]) {
-        let until = self.after(OURS);
+        // A kernel that is being freed is there: what is slow is its host, and giving up would leave it stopped.
+        let freeing = self.errand.as_ref().is_some_and(Errand::is_free);
+        let until = self.after(if freeing { SLOW } else { OURS });
         if let Some(errand) = &mut self.errand {
             errand.step = step;
             errand.until = until;
@@ -273,7 +279,19 @@ impl Machine {
         self.finish(by, Freed::TargetAway);
     }
 
+    /// `D` has no answer in time. Whenever it comes, kgdb waits for this `+`, and there may be nobody left to send it.
+    fn let_a_late_answer_go(&mut self) {
+        if self
+            .errand
+            .as_ref()
+            .is_some_and(|errand| errand.step == Step::Detach)
+        {
+            self.send_target(b"+");
+        }
+    }
+
     pub(super) fn release_due(&mut self) {
+        self.let_a_late_answer_go();
         let reason = "it was not done within 4 s".into();
         self.finish(FreeFor::End, Freed::Failed { reason });
     }
@@ -285,6 +303,9 @@ impl Machine {
             Goal::Attach if errand.probes == 0 && !errand.broke => self.first_packet_unheard(),
             Goal::Attach => self.let_through(),
             Goal::Free(by) => {
+                if self.ours.is_some() {
+                    self.let_a_late_answer_go();
+                }
                 if by == FreeFor::Death {
                     self.event(Event::KernelLeftStopped);
                 }

@@ -1,7 +1,7 @@
 //! What the target says.
 
 use super::Machine;
-use super::state::{Goal, Step};
+use super::state::{Errand, Goal, Step};
 use crate::rsp::demux::Piece;
 use crate::rsp::framing::data;
 use crate::rsp::interface::{BreakResult, Event, Output, WhenGdbDies};
@@ -172,6 +172,7 @@ impl Machine {
     fn on_ack(&mut self) {
         if let Some(ours) = self.ours.as_mut().filter(|ours| !ours.acknowledged) {
             ours.acknowledged = true;
+            self.drop_bytes(b"+");
             return;
         }
         if self
@@ -179,6 +180,7 @@ impl Machine {
             .as_ref()
             .is_some_and(|errand| errand.step == Step::Settle)
         {
+            self.drop_bytes(b"+");
             return;
         }
         let Some(sent) = self.request.as_mut().filter(|sent| !sent.acknowledged) else {
@@ -233,14 +235,9 @@ impl Machine {
     }
 
     fn on_nak(&mut self) {
-        if self.refused() {
-            return;
-        }
-        if self
-            .errand
-            .as_ref()
-            .is_some_and(|errand| errand.step == Step::Settle)
-        {
+        let settling = |errand: &Errand| errand.step == Step::Settle;
+        if self.refused() || self.errand.as_ref().is_some_and(settling) {
+            self.drop_bytes(b"-");
             return;
         }
         if self.request.as_ref().is_some_and(|sent| !sent.acknowledged) {

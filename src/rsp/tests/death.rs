@@ -304,6 +304,34 @@ fn without_a_way_to_break_the_end_says_what_it_could_not_do() {
 }
 
 #[test]
+fn a_slow_kernel_is_freed_all_the_same() {
+    let mut rig = Rig::shared();
+    rig.attach();
+    rig.sim.answers = false;
+    rig.input(Input::Release { leave_stopped: false });
+    rig.wait_ms(1500);
+    assert!(rig.released.is_empty(), "{:?}", rig.released);
+    rig.sim.answers = true;
+    rig.sim.catch_up();
+    rig.input(Input::Tick);
+    assert_eq!(rig.released, [Freed::Freed]);
+    assert!(rig.sim.runs());
+    // One whose answer comes too late finds the acknowledgement waiting.
+    let mut rig = Rig::shared();
+    rig.attach();
+    rig.sim.answers = false;
+    rig.input(Input::Release { leave_stopped: false });
+    rig.wait_ms(4000);
+    assert!(
+        matches!(rig.released[..], [Freed::Failed { .. }]),
+        "{:?}",
+        rig.released
+    );
+    rig.sim.catch_up();
+    assert!(rig.sim.runs());
+}
+
+#[test]
 fn an_absent_target_has_nothing_to_free() {
     let mut rig = Rig::own();
     rig.input(Input::TargetGone { reason: "ended" });

@@ -47,6 +47,8 @@ pub struct Sim {
     /// What came while the kernel ran.
     pub while_running: Vec<u8>,
     break_seen: bool,
+    /// Its host gives it no time: what is sent to it waits.
+    pub answers: bool,
 }
 
 impl Sim {
@@ -65,6 +67,7 @@ impl Sim {
             crashed: false,
             while_running: Vec::new(),
             break_seen: false,
+            answers: true,
         }
     }
 
@@ -152,8 +155,19 @@ impl Sim {
         self.mode = Mode::Running;
     }
 
+    /// Its host gives it time again.
+    pub fn catch_up(&mut self) {
+        self.answers = true;
+        let waiting: Vec<u8> = self.uart.drain(..).collect();
+        self.receive(&waiting);
+    }
+
     /// Bytes come in on kgdb's port.
     pub fn receive(&mut self, bytes: &[u8]) {
+        if !self.answers {
+            self.uart.extend(bytes);
+            return;
+        }
         for &byte in bytes {
             self.mode = match std::mem::replace(&mut self.mode, Mode::Idle) {
                 Mode::Running => {
