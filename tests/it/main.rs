@@ -34,6 +34,7 @@ mod telnet;
 mod telnet_peers;
 mod tty;
 mod via;
+mod wine;
 
 fn main() -> std::process::ExitCode {
     // Called by a link with a stand-in's name (`Sandbox::stand_in`), this binary is that stand-in.
@@ -66,5 +67,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(plan_apply::trials());
     trials.extend(telnet::trials());
     trials.extend(telnet_peers::trials());
+    trials.extend(wine::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

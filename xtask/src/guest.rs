@@ -34,14 +34,15 @@ pub struct GuestArgs {
 /// Builds the guest if it is not cached, and prints its folder.
 pub fn run(args: &GuestArgs) -> Result<ExitCode> {
     if !args.path {
-        packages::ensure(if args.yes { Install::Yes } else { Install::Ask })?;
+        packages::ensure(packages::GUEST, if args.yes { Install::Yes } else { Install::Ask })?;
         ensure()?;
     }
     data(&folder()?.display().to_string());
     Ok(ExitCode::SUCCESS)
 }
 
-fn cache() -> Result<PathBuf> {
+/// Returns the folder of everything that is built once and kept.
+pub fn cache() -> Result<PathBuf> {
     let of = |name: &str| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())

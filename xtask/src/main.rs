@@ -1,4 +1,4 @@
-//! The project's own tasks: `cargo xtask demo`, `test`, `guest`, `bench`.
+//! The project's own tasks: `cargo xtask demo`, `test`, `guest`, `windows`, `bench`.
 #![expect(
     clippy::disallowed_methods,
     reason = "a task starts tools; it is no part of the program"
@@ -10,6 +10,7 @@ mod guest;
 mod packages;
 mod process;
 mod suite;
+mod windows;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -33,6 +34,8 @@ enum Task {
     Bench(bench::BenchArgs),
     /// Builds the test guest, or tells where it is
     Guest(guest::GuestArgs),
+    /// Builds the Windows program and the Wine that its tests run in
+    Windows(windows::WindowsArgs),
 }
 
 fn main() -> ExitCode {
@@ -51,5 +54,6 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => suite::run(&args),
         Task::Guest(args) => guest::run(&args),
+        Task::Windows(args) => windows::run(&args),
     }
 }

@@ -5,8 +5,22 @@ use anyhow::{Context, Result, bail};
 use std::io::{BufRead, IsTerminal, Write};
 use std::process::{Command, Stdio};
 
-/// What is needed, with the reason.
-const PACKAGES: &[(&str, &str)] = &[
+/// A package with the reason for it.
+pub type Package = (&'static str, &'static str);
+
+/// What the test guest, the demo and the tests on Linux need.
+pub const GUEST: &[&[Package]] = &[PACKAGES];
+
+/// What all tests need.
+pub const ALL: &[&[Package]] = &[PACKAGES, WINDOWS];
+
+/// Builds and runs the Windows program.
+pub const WINDOWS: &[Package] = &[
+    ("gcc-mingw-w64-x86-64", "links the Windows program"),
+    ("wine64", "runs the Windows program"),
+];
+
+const PACKAGES: &[Package] = &[
     ("linux-source-6.1", "the guest's kernel"),
     ("gcc", "builds the kernel"),
     ("make", "builds the kernel"),
@@ -45,9 +59,9 @@ pub enum Install {
     No,
 }
 
-fn missing() -> Result<Vec<(&'static str, &'static str)>> {
+fn missing(lists: &[&[Package]]) -> Result<Vec<Package>> {
     let mut missing = Vec::new();
-    for &(package, reason) in PACKAGES {
+    for &(package, reason) in lists.iter().copied().flatten() {
         let output = Command::new("dpkg-query")
             .args(["-W", "-f", "${db:Status-Status}", package])
             .stderr(Stdio::null())
@@ -60,11 +74,12 @@ fn missing() -> Result<Vec<(&'static str, &'static str)>> {
     Ok(missing)
 }
 
-/// Makes sure that all packages are there.
-pub fn ensure(install: Install) -> Result<()> {
-    let missing = missing()?;
+/// Makes sure that all packages of these lists are there.
+pub fn ensure(lists: &[&[Package]], install: Install) -> Result<()> {
+    let missing = missing(lists)?;
     if missing.is_empty() {
-        say(&format!("packages: all {} are installed", PACKAGES.len()));
+        let count: usize = lists.iter().map(|list| list.len()).sum();
+        say(&format!("packages: all {count} are installed"));
         return Ok(());
     }
     say("packages: these are needed and not installed:");

@@ -2,6 +2,7 @@
 
 use crate::guest;
 use crate::packages::{self, Install};
+use crate::windows;
 use crate::process::{cargo, data, root, say, show};
 use anyhow::{Context, Result};
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use std::time::Instant;
 /// Runs every check and test.
 #[derive(Debug, clap::Args)]
 pub struct TestArgs {
-    /// Leave out what needs QEMU
+    /// Leave out what needs QEMU or Wine
     #[arg(long)]
     fast: bool,
     /// Install missing packages without asking (also with CI=true)
@@ -33,9 +34,15 @@ struct Tally {
 pub fn run(args: &TestArgs) -> Result<ExitCode> {
     let ci = std::env::var("CI").is_ok_and(|value| value == "true");
     if !args.fast {
-        packages::ensure(if args.yes || ci { Install::Yes } else { Install::No })?;
+        let install = if args.yes || ci { Install::Yes } else { Install::No };
+        packages::ensure(packages::ALL, install)?;
         guest::ensure()?;
     }
+    let wine = if args.fast {
+        None
+    } else {
+        Some(windows::ensure()?)
+    };
     let mut tally = Tally::default();
     check(
         &mut tally,
@@ -81,7 +88,14 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     let mut integration = cargo();
     integration.args(["test", "--test", "it"]);
     integration.env("VMSERIAL_TEST_FAST", if args.fast { "1" } else { "" });
+    if let Some(wine) = &wine {
+        wine.tell_tests(&mut integration);
+    }
     tests(&mut tally, "integration tests", &mut integration)?;
+    if let Some(wine) = &wine {
+        tests(&mut tally, "Windows unit tests", &mut wine.unit_tests())?;
+        wine.stop();
+    }
     finish(tally, ci)
 }
 

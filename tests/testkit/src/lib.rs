@@ -4,8 +4,11 @@
 //! the name of a stand-in is that stand-in. It keeps its state in a folder beside the link, so that no environment
 //! variable has to reach it.
 
+#[cfg(unix)]
 pub mod faults;
 pub mod vmrun;
+#[cfg(windows)]
+mod windows;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,12 +19,21 @@ type StandIn = fn(&[String], &Path) -> ExitCode;
 
 const STAND_INS: [(&str, StandIn); 1] = [("vmrun", vmrun::main)];
 
+/// Those that only Windows has.
+#[cfg(windows)]
+use windows::STAND_INS as OF_THIS_SYSTEM;
+#[cfg(not(windows))]
+const OF_THIS_SYSTEM: &[(&str, StandIn)] = &[];
+
 /// Runs a stand-in if the program was called by the name of one, or with that name as first argument; `None` if not.
 pub fn multi_call(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let words: Vec<OsString> = arguments.into_iter().collect();
     let link = PathBuf::from(words.first()?);
     let name = link.file_stem()?.to_str()?.to_owned();
-    let found = |name: &str| STAND_INS.iter().find(|(known, _)| *known == name);
+    let found = |name: &str| {
+        let mut all = STAND_INS.iter().chain(OF_THIS_SYSTEM);
+        all.find(|(known, _)| *known == name)
+    };
     let (stand_in, skipped) = match found(&name) {
         Some(stand_in) => (stand_in, 1),
         None => (found(words.get(1)?.to_str()?)?, 2),

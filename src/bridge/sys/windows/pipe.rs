@@ -139,6 +139,11 @@ impl PipeStream {
             .map_or_else(|| "ended".to_owned(), |error| error.to_string())
     }
 
+    /// Tells whether the other end has closed the pipe or let go of us.
+    pub fn peer_is_gone(&self) -> bool {
+        self.ended.is_some() || self.look().is_err()
+    }
+
     /// Tells an end from a write of no bytes, which the other end may make: both are read as nothing.
     fn look(&self) -> io::Result<()> {
         // SAFETY: the handle is open; nothing is copied, so no place is given.

@@ -2,18 +2,20 @@
 //! free instance, so that a client never finds the name absent while we serve it.
 
 use super::pipe::{PipeStream, cannot_listen, is_pipe, no_unix_sockets};
-use super::pipe_error::explained;
+use super::pipe_error::{BUSY, explained};
 use super::security::PipeAccess;
 use super::stream::NativeStream;
 use crate::bridge::channel::Facts;
 use crate::model::Problem;
 use std::fmt;
 use std::io;
+use std::os::windows::io::AsRawHandle;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::net::windows::named_pipe::{NamedPipeServer, PipeMode, ServerOptions};
+use windows_sys::Win32::System::Pipes::GetNamedPipeHandleStateW;
 
 /// What fits into a pipe each way before its writer waits; as much as the bridge reads at once.
 const BUFFER: u32 = 64 * 1024;
@@ -66,6 +68,27 @@ pub fn listen_local(path: &Path) -> Result<LocalListener, Problem> {
     Ok(listener)
 }
 
+/// Returns how many instances of the pipe there are, whoever made them.
+fn instances(server: &NamedPipeServer) -> io::Result<u32> {
+    let mut count = 0;
+    // SAFETY: the handle is open; nothing but the number is asked for, and `count` is a valid place for it.
+    let known = unsafe {
+        GetNamedPipeHandleStateW(
+            server.as_raw_handle(),
+            std::ptr::null_mut(),
+            &raw mut count,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            0,
+        )
+    };
+    if known == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(count)
+}
+
 impl LocalListener {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Connecting>> {
         // One field is replaced as a whole: there is no half state.
@@ -85,6 +108,10 @@ impl LocalListener {
         // SAFETY: the attributes and the descriptor that they point to outlive the call, which copies them.
         let server =
             unsafe { options.create_with_security_attributes_raw(&self.path, (&raw mut attributes).cast()) }?;
+        if instance == Instance::First && instances(&server)? > 1 {
+            // Windows refuses by the flag already; Wine does not know it.
+            return Err(io::Error::from_raw_os_error(BUSY));
+        }
         Ok(Box::pin(async move {
             server.connect().await?;
             Ok(server)

@@ -23,7 +23,10 @@ impl NativeStream {
     /// Tells, after the end of input, whether the peer has closed its other direction too. Of TCP Windows does not tell:
     /// a half-closed client is detached when a write to it fails or when the next one comes.
     pub fn peer_is_gone(&self) -> bool {
-        matches!(self, Self::Pipe(_))
+        match self {
+            Self::Pipe(stream) => stream.peer_is_gone(),
+            Self::Tcp(_) | Self::Stdio(_) => false,
+        }
     }
 
     /// Says why the input ended.
