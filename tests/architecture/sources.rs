@@ -39,7 +39,11 @@ pub struct Names {
 
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| match &attribute.meta {
-        syn::Meta::List(list) => list.path.is_ident("cfg") && list.tokens.to_string().trim() == "test",
+        syn::Meta::List(list) => {
+            let condition = list.tokens.to_string().replace(' ', "");
+            // Tests whose rig is made of Unix sockets are left out where there are none.
+            list.path.is_ident("cfg") && ["test", "all(test,unix)"].contains(&condition.as_str())
+        }
         _ => false,
     })
 }

@@ -20,7 +20,10 @@ pub struct DemoArgs {
 
 /// Runs the demo. Its status is that of `vmserial debug`.
 pub fn run(args: &DemoArgs) -> Result<ExitCode> {
-    packages::ensure(packages::GUEST, if args.yes { Install::Yes } else { Install::Ask })?;
+    packages::ensure(
+        packages::GUEST,
+        if args.yes { Install::Yes } else { Install::Ask },
+    )?;
     guest::ensure()?;
     say("building vmserial");
     must(cargo().args(["build", "--quiet", "--package", "vmserial"]))?;

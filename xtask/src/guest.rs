@@ -34,7 +34,10 @@ pub struct GuestArgs {
 /// Builds the guest if it is not cached, and prints its folder.
 pub fn run(args: &GuestArgs) -> Result<ExitCode> {
     if !args.path {
-        packages::ensure(packages::GUEST, if args.yes { Install::Yes } else { Install::Ask })?;
+        packages::ensure(
+            packages::GUEST,
+            if args.yes { Install::Yes } else { Install::Ask },
+        )?;
         ensure()?;
     }
     data(&folder()?.display().to_string());

@@ -38,7 +38,7 @@ mod send_break;
 mod slot;
 mod start;
 mod target;
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;
 
 pub use self::core::Engine;
