@@ -27,6 +27,7 @@ mod kit;
 mod mux;
 mod plan_apply;
 mod profile;
+mod pty;
 mod setup_qemu;
 mod setup_vmware;
 mod sshd;
@@ -56,6 +57,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(exec::trials());
     trials.extend(faults::trials());
     trials.extend(via::trials());
+    trials.extend(pty::trials());
     trials.extend(joined::trials());
     trials.extend(tty::trials());
     trials.extend(e2e_bridge::trials());

@@ -3,6 +3,7 @@
 mod files;
 mod owner;
 mod pty;
+mod pty_master;
 mod signal;
 mod socket;
 mod splice;

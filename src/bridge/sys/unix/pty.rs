@@ -1,9 +1,12 @@
 //! A pseudo terminal as an endpoint: it stays while its users come and go, and their coming and going is seen.
 //!
-//! While nobody has the terminal open we hold its slave side ourselves, raw: without a holder the master reads EIO, and a
-//! cooked terminal would echo the VM's bytes back into the VM. inotify tells when somebody opens it; then our slave is
-//! closed, so that the kernel itself says exactly (EIO on the master, after the last byte) when the last user is gone.
+//! We hold its slave side ourselves, raw before the first byte: without a holder the master reads EIO, and a cooked terminal
+//! would echo the VM's bytes back into the VM. It is held for as long as the terminal is there, because a user's exclusive mode
+//! (TIOCEXCL) outlives the user, and then nobody but root can open the slave again, not even by TIOCGPTPEER; only a holder
+//! can take it back (tried on Linux 6.1). inotify tells when somebody opens or closes it. Whether the last user is gone is asked by
+//! closing our slave for a moment: then the master is hung up. Afterwards the terminal is raw again, not exclusive, and empty.
 
+use super::pty_master::{Master, register};
 use super::stream::NativeStream;
 use crate::bridge::channel::Facts;
 use crate::model::{FailureKind, Problem};
@@ -11,6 +14,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::inotify;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::ioctl::{Getter, ioctl};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, QueueSelector};
 use std::ffi::{CString, OsStr};
@@ -30,25 +34,52 @@ use tokio::time::Sleep;
 /// an open.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 
+/// The news of a close comes before the close has happened: who is still there is asked at once, and again after these.
+const LOOKS_AFTER_CLOSE: [Duration; 3] = [
+    Duration::from_millis(2),
+    Duration::from_millis(20),
+    Duration::from_millis(200),
+];
+
+/// `TIOCGEXCL`: whether a terminal is exclusive (tty_ioctl(4)).
+const GET_EXCLUSIVE: rustix::ioctl::Opcode = 0x8004_5440;
+
 /// Who uses the terminal.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Users {
-    /// Nobody: we hold the slave.
-    Nobody(#[expect(dead_code, reason = "held, not used: it keeps the terminal alive")] OwnedFd),
+    /// Nobody.
+    Nobody,
     /// Somebody, and a [`PtyStream`] is out.
     Attached,
     /// Somebody that nobody serves any more: input is dropped until they leave.
     Ignored,
-    /// The last one left; the slave is not taken back yet.
+    /// The last one left just now.
     Left,
+}
+
+/// What happened to the terminal.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    opened: bool,
+    closed: bool,
+}
+
+/// When to ask next whether somebody is still there.
+#[derive(Debug, Default)]
+struct Looks {
+    next: Option<Pin<Box<Sleep>>>,
+    taken: usize,
 }
 
 #[derive(Debug)]
 struct Shared {
     master: Mutex<Master>,
+    /// Ours; missing only if a user made the terminal exclusive in the moment in which we asked who is there.
+    slave: Mutex<Option<OwnedFd>>,
     watch: AsyncFd<OwnedFd>,
     device: CString,
     users: Mutex<Users>,
+    looks: Mutex<Looks>,
 }
 
 /// A pseudo terminal that waits for users.
@@ -64,6 +95,8 @@ pub struct PtyServer {
 #[derive(Debug)]
 pub struct PtyStream {
     shared: Arc<Shared>,
+    /// The last user is gone; what was written is still read.
+    gone: bool,
     ended: bool,
 }
 
@@ -85,9 +118,12 @@ pub fn open_pty(link: Option<&Path>) -> Result<PtyServer, Problem> {
         rustix::pty::unlockpt(&master)?;
         let device = rustix::pty::ptsname(&master, Vec::new())?;
         let slave = open_slave(&device)?;
+        make_raw(&slave)?;
         rustix::fs::fchmod(&slave, Mode::RUSR | Mode::WUSR)?;
         let watch = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        inotify::add_watch(&watch, device.as_c_str(), inotify::WatchFlags::OPEN)?;
+        let events =
+            inotify::WatchFlags::OPEN | inotify::WatchFlags::CLOSE_WRITE | inotify::WatchFlags::CLOSE_NOWRITE;
+        inotify::add_watch(&watch, device.as_c_str(), events)?;
         Ok((master, device, slave, watch))
     };
     let (master, device, slave, watch) = open().map_err(|error| {
@@ -104,10 +140,12 @@ pub fn open_pty(link: Option<&Path>) -> Result<PtyServer, Problem> {
     }
     Ok(PtyServer {
         shared: Arc::new(Shared {
-            master: Mutex::new(Master(Some(register_master(master)?))),
+            master: Mutex::new(Master::new(master)?),
             watch: register(watch, Interest::READABLE)?,
             device,
-            users: Mutex::new(Users::Nobody(slave)),
+            slave: Mutex::new(Some(slave)),
+            users: Mutex::new(Users::Nobody),
+            looks: Mutex::default(),
         }),
         device: path,
         link: link.map(Path::to_owned),
@@ -115,15 +153,20 @@ pub fn open_pty(link: Option<&Path>) -> Result<PtyServer, Problem> {
     })
 }
 
-/// Opens the slave without making it our controlling terminal, and makes it raw.
+/// Opens the slave without making it our controlling terminal.
 fn open_slave(device: &CString) -> io::Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let slave = rustix::fs::open(device.as_c_str(), flags, Mode::empty())?;
-    make_raw(&slave)?;
-    Ok(slave)
+    Ok(rustix::fs::open(device.as_c_str(), flags, Mode::empty())?)
 }
 
-/// Makes the terminal raw; on Linux a master's settings are its slave's.
+/// Tells whether only its holders may open the terminal.
+fn is_exclusive(slave: &OwnedFd) -> bool {
+    // SAFETY: TIOCGEXCL stores one `int`, and does nothing else.
+    let exclusive = unsafe { ioctl(slave.as_fd(), Getter::<GET_EXCLUSIVE, i32>::new()) };
+    exclusive.is_ok_and(|exclusive| exclusive != 0)
+}
+
+/// Makes the terminal raw.
 fn make_raw(terminal: &OwnedFd) -> io::Result<()> {
     let mut settings = rustix::termios::tcgetattr(terminal)?;
     settings.make_raw();
@@ -159,138 +202,124 @@ fn make_link(link: &Path, device: &Path) -> Result<(), Problem> {
         .map_err(|error| cannot(&format!("make the link `{}`", link.display()), error))
 }
 
-/// The master side. The reactor takes a hang-up for final and reports the descriptor ready for ever after; here it ends
-/// with the next user, so the descriptor is registered afresh when it was reported closed and is not.
-#[derive(Debug)]
-struct Master(Option<AsyncFd<OwnedFd>>);
-
-fn register_master(master: OwnedFd) -> Result<AsyncFd<OwnedFd>, Problem> {
-    register(master, Interest::READABLE | Interest::WRITABLE)
-}
-
-impl Master {
-    fn registered(&self) -> io::Result<&AsyncFd<OwnedFd>> {
-        self.0
-            .as_ref()
-            .ok_or_else(|| io::Error::other("the terminal could not be watched any more"))
-    }
-
-    fn renew(&mut self) -> io::Result<()> {
-        if let Some(master) = self.0.take() {
-            self.0 = Some(
-                register_master(master.into_inner()).map_err(|problem| io::Error::other(problem.message))?,
-            );
-        }
-        Ok(())
-    }
-
-    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let master = self.registered()?;
-            let mut guard = ready!(master.poll_read_ready(context))?;
-            match rustix::io::read(master.get_ref(), &mut *buffer) {
-                Ok(count) => return Poll::Ready(Ok(count)),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    let reported_closed = guard.ready().is_read_closed();
-                    guard.clear_ready();
-                    if reported_closed {
-                        self.renew()?;
-                    }
-                }
-                // The last user closed the terminal, and everything that was written to it has been read.
-                Err(Errno::IO) => return Poll::Ready(Ok(0)),
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
-        }
-    }
-
-    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let master = self.registered()?;
-            let mut guard = ready!(master.poll_write_ready(context))?;
-            match rustix::io::write(master.get_ref(), bytes) {
-                Ok(count) => return Poll::Ready(Ok(count)),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => {
-                    let reported_closed = guard.ready().is_write_closed();
-                    guard.clear_ready();
-                    if reported_closed {
-                        self.renew()?;
-                        if self.registered()?.poll_write_ready(context).is_ready() {
-                            // Full and hung up: the reader sees the end, and the client goes.
-                            return Poll::Pending;
-                        }
-                    }
-                }
-                Err(error) => return Poll::Ready(Err(error.into())),
-            }
-        }
-    }
-}
-
-/// Hands a descriptor to the reactor.
-fn register(descriptor: OwnedFd, interest: Interest) -> Result<AsyncFd<OwnedFd>, Problem> {
-    // SAFETY: an `OwnedFd` is open for as long as it lives, always with the same number, and `AsyncFd` owns it from here.
-    unsafe { AsyncFd::register_with_interest(descriptor, interest) }
-        .map_err(|error| cannot("watch a pseudo terminal", error))
-}
-
 impl Shared {
-    fn users(&self) -> std::sync::MutexGuard<'_, Users> {
-        // The value is replaced in one assignment, so a panic elsewhere cannot have left half of it.
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    fn users(&self) -> Users {
+        *locked(&self.users)
     }
 
-    /// Takes all events of the watch; tells whether somebody opened the terminal.
-    fn poll_opened(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut opened = false;
-        loop {
-            let mut guard = match self.watch.poll_read_ready(context) {
-                Poll::Ready(guard) => guard?,
-                Poll::Pending if opened => return Poll::Ready(Ok(())),
-                Poll::Pending => return Poll::Pending,
-            };
-            if self.take_events()? {
-                opened = true;
-            }
+    fn set_users(&self, users: Users) {
+        *locked(&self.users) = users;
+    }
+
+    /// Takes all events of the watch, and asks to be woken by the next one.
+    fn poll_events(&self, context: &mut Context<'_>) -> io::Result<Seen> {
+        let mut seen = Seen::default();
+        while let Poll::Ready(guard) = self.watch.poll_read_ready(context) {
+            let mut guard = guard?;
+            let more = self.take_events()?;
+            seen.opened |= more.opened;
+            seen.closed |= more.closed;
             guard.clear_ready();
         }
+        Ok(seen)
     }
 
-    /// Reads events until there are none; tells whether there were any.
-    fn take_events(&self) -> io::Result<bool> {
+    /// Reads events until there are none.
+    fn take_events(&self) -> io::Result<Seen> {
         let mut buffer = [const { MaybeUninit::uninit() }; 1024];
         let mut reader = inotify::Reader::new(self.watch.as_fd(), &mut buffer);
-        let mut any = false;
+        let mut seen = Seen::default();
         loop {
             match reader.next() {
-                Ok(_) => any = true,
-                Err(Errno::WOULDBLOCK) => return Ok(any),
+                Ok(event) if event.events().contains(inotify::ReadFlags::OPEN) => seen.opened = true,
+                Ok(_) => seen.closed = true,
+                Err(Errno::WOULDBLOCK) => return Ok(seen),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    fn master(&self) -> std::sync::MutexGuard<'_, Master> {
-        // A panic elsewhere cannot have left half of it.
-        self.master.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn poll_read(&self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.master().poll_read(context, buffer)
+        locked(&self.master).poll_read(context, buffer)
     }
 
-    /// Takes the slave back: raw again, what nobody read is forgotten, our own opening is no user. (What a user wrote is
-    /// in the other direction, and stays.)
-    fn take_back(&self) -> io::Result<()> {
-        let slave = open_slave(&self.device)?;
-        rustix::termios::tcflush(&slave, QueueSelector::IFlush)?;
-        self.take_events()?;
-        *self.users() = Users::Nobody(slave);
-        Ok(())
+    /// Somebody closed the terminal: looks begin.
+    fn start_looks(&self) {
+        *locked(&self.looks) = Looks {
+            next: Some(Box::pin(tokio::time::sleep(Duration::ZERO))),
+            taken: 0,
+        };
     }
+
+    /// Waits until the last user is gone.
+    fn poll_gone(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.poll_events(context)?.closed {
+                self.start_looks();
+            }
+            {
+                let mut looks = locked(&self.looks);
+                let Some(next) = &mut looks.next else {
+                    return Poll::Pending;
+                };
+                ready!(next.as_mut().poll(context));
+                let pause = LOOKS_AFTER_CLOSE.get(looks.taken);
+                looks.next = pause.map(|&pause| Box::pin(tokio::time::sleep(pause)));
+                looks.taken += 1;
+            }
+            if self.nobody_is_there()? {
+                *locked(&self.looks) = Looks::default();
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Asks who is there, by closing our slave for a moment. If nobody is, the terminal is taken back: raw again, not
+    /// exclusive, what nobody read is forgotten. (What a user wrote is in the other direction, and stays.)
+    fn nobody_is_there(&self) -> io::Result<bool> {
+        let mut held = locked(&self.slave);
+        let mut exclusive = false;
+        if let Some(slave) = held.take() {
+            exclusive = is_exclusive(&slave);
+            if exclusive {
+                rustix::termios::ioctl_tiocnxcl(&slave)?;
+            }
+        }
+        let nobody = self.is_hung_up()?;
+        match open_slave(&self.device) {
+            Ok(slave) => {
+                if nobody {
+                    make_raw(&slave)?;
+                    rustix::termios::tcflush(&slave, QueueSelector::IFlush)?;
+                } else if exclusive {
+                    rustix::termios::ioctl_tiocexcl(&slave)?;
+                }
+                *held = Some(slave);
+            }
+            Err(error) if nobody => return Err(error),
+            // Whoever made it exclusive just now is there; the master is hung up when they leave.
+            Err(_) => {}
+        }
+        // Our own closing and opening are no users.
+        self.take_events()?;
+        Ok(nobody)
+    }
+
+    /// Tells whether no slave is open.
+    fn is_hung_up(&self) -> io::Result<bool> {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let master = locked(&self.master);
+        let mut descriptors = [PollFd::new(master.registered()?.get_ref(), PollFlags::IN)];
+        let now = rustix::time::Timespec::default();
+        poll(&mut descriptors, Some(&now))?;
+        Ok(descriptors[0].revents().contains(PollFlags::HUP))
+    }
+}
+
+/// What is behind these locks is replaced in one assignment, so a panic elsewhere cannot have left half of it.
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl PtyServer {
@@ -302,68 +331,61 @@ impl PtyServer {
     /// Waits until somebody opens the terminal.
     pub fn poll_attach(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(NativeStream, Facts)>> {
         loop {
-            let (ignored, left) = match &*self.shared.users() {
-                Users::Nobody(_) => (false, false),
+            match self.shared.users() {
                 Users::Attached => return Poll::Pending,
-                Users::Ignored => (true, false),
-                Users::Left => (false, true),
-            };
-            if ignored {
-                if ready!(self.shared.poll_read(context, &mut [0; 4096]))? == 0 {
-                    *self.shared.users() = Users::Left;
+                Users::Ignored => {
+                    let gone = self.shared.poll_gone(context)?.is_ready();
+                    let mut hung_up = false;
+                    while let Poll::Ready(count) = self.shared.poll_read(context, &mut [0; 4096])? {
+                        hung_up = count == 0;
+                        if hung_up {
+                            break;
+                        }
+                    }
+                    if !gone && !(hung_up && self.shared.nobody_is_there()?) {
+                        return Poll::Pending;
+                    }
+                    self.shared.set_users(Users::Left);
                 }
-                continue;
-            }
-            if left {
-                if !self.nobody_is_there()? {
-                    // The next one came before we looked.
-                    make_raw(self.shared.master().registered()?.get_ref())?;
-                    return Poll::Ready(Ok(self.attached()));
+                Users::Left => {
+                    self.second_look = Some(Box::pin(tokio::time::sleep(SECOND_LOOK)));
+                    self.shared.set_users(Users::Nobody);
                 }
-                self.shared.take_back()?;
-                self.second_look = Some(Box::pin(tokio::time::sleep(SECOND_LOOK)));
-                continue;
+                Users::Nobody => {
+                    let seen = self.shared.poll_events(context)?;
+                    let look = self
+                        .second_look
+                        .as_mut()
+                        .is_some_and(|sleep| sleep.as_mut().poll(context).is_ready());
+                    if look {
+                        self.second_look = None;
+                    }
+                    if seen.opened || (look && !self.shared.nobody_is_there()?) {
+                        self.second_look = None;
+                        if seen.closed {
+                            self.shared.start_looks();
+                        }
+                        return Poll::Ready(Ok(self.attached()));
+                    }
+                    if !look {
+                        return Poll::Pending;
+                    }
+                }
             }
-            let opened = self.shared.poll_opened(context)?.is_ready();
-            let look = self
-                .second_look
-                .as_mut()
-                .is_some_and(|sleep| sleep.as_mut().poll(context).is_ready());
-            if !opened && !look {
-                return Poll::Pending;
-            }
-            self.second_look = None;
-            // Closes our slave; from here on EIO tells the truth.
-            *self.shared.users() = Users::Attached;
-            if look && !opened && self.nobody_is_there()? {
-                self.shared.take_back()?;
-                continue;
-            }
-            return Poll::Ready(Ok(self.attached()));
         }
     }
 
     fn attached(&self) -> (NativeStream, Facts) {
-        *self.shared.users() = Users::Attached;
+        self.shared.set_users(Users::Attached);
         let stream = PtyStream {
             shared: Arc::clone(&self.shared),
+            gone: false,
             ended: false,
         };
         (
             NativeStream::Pty(stream),
             Facts::whole(self.device.display().to_string()),
         )
-    }
-
-    /// Asks the master, with our slave closed.
-    fn nobody_is_there(&self) -> io::Result<bool> {
-        use rustix::event::{PollFd, PollFlags, poll};
-        let master = self.shared.master();
-        let mut descriptors = [PollFd::new(master.registered()?.get_ref(), PollFlags::IN)];
-        let now = rustix::time::Timespec::default();
-        poll(&mut descriptors, Some(&now))?;
-        let ready = descriptors[0].revents();
-        Ok(ready.contains(PollFlags::HUP) && !ready.contains(PollFlags::IN))
     }
 }
 
@@ -381,7 +403,8 @@ impl Drop for PtyServer {
 impl Drop for PtyStream {
     fn drop(&mut self) {
         // Users cannot be told to leave. The server drops what they type until they do.
-        *self.shared.users() = if self.ended { Users::Left } else { Users::Ignored };
+        let users = if self.ended { Users::Left } else { Users::Ignored };
+        self.shared.set_users(users);
     }
 }
 
@@ -392,16 +415,28 @@ impl AsyncRead for PtyStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let count = ready!(this.shared.poll_read(context, buffer.initialize_unfilled()))?;
-        this.ended = count == 0;
-        buffer.advance(count);
-        Poll::Ready(Ok(()))
+        loop {
+            if let Poll::Ready(count) = this.shared.poll_read(context, buffer.initialize_unfilled())? {
+                if count == 0 {
+                    // Hung up: somebody had taken our slave's place, and left.
+                    this.ended = this.shared.nobody_is_there()?;
+                }
+                buffer.advance(count);
+                return Poll::Ready(Ok(()));
+            }
+            if this.gone {
+                this.ended = true;
+                return Poll::Ready(Ok(()));
+            }
+            ready!(this.shared.poll_gone(context))?;
+            this.gone = true;
+        }
     }
 }
 
 impl AsyncWrite for PtyStream {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.shared.master().poll_write(context, bytes)
+        locked(&self.shared.master).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
