@@ -96,7 +96,7 @@ impl Listener {
             (
                 Address::Tcp { host, port }
                 | Address::Telnet { host, port }
-                | Address::Rfc2217 { host, port },
+                | Address::Rfc2217 { host, port, .. },
                 Some(Role::Listen),
             ) => {
                 let listener = sys::listen_tcp(host, *port)?;
@@ -141,7 +141,7 @@ impl Listener {
 fn dialect(address: &Address) -> Option<Dialect> {
     match address {
         Address::Telnet { .. } => Some(Dialect::Telnet),
-        Address::Rfc2217 { .. } => Some(Dialect::Rfc2217),
+        Address::Rfc2217 { settings, .. } => Some(Dialect::Rfc2217(*settings)),
         _ => None,
     }
 }
@@ -176,7 +176,9 @@ pub async fn dial(endpoint: &EndpointSpec) -> io::Result<Channel> {
             let (stream, facts) = sys::dial_local(&path).await?;
             Ok(Channel::native(stream, facts))
         }
-        Address::Tcp { host, port } | Address::Telnet { host, port } | Address::Rfc2217 { host, port } => {
+        Address::Tcp { host, port }
+        | Address::Telnet { host, port }
+        | Address::Rfc2217 { host, port, .. } => {
             let connect = TcpStream::connect((host.as_str(), *port));
             let stream = tokio::time::timeout(DIAL_TIMEOUT, connect).await??;
             let peer = stream

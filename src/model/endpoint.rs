@@ -70,6 +70,8 @@ pub enum Address {
         host: String,
         /// Port number.
         port: u16,
+        /// What the server's line is set to; only where we connect.
+        settings: TtySettings,
     },
     /// A Windows named pipe, `\\.\pipe\NAME` or `\\HOST\pipe\NAME`.
     Pipe {
@@ -203,7 +205,9 @@ impl fmt::Display for EndpointSpec {
             Address::Unix(path) => write!(formatter, "unix:{}", escaped(&path.to_string_lossy()))?,
             Address::Tcp { host, port } => write!(formatter, "tcp:{}:{port}", bracketed(host))?,
             Address::Telnet { host, port } => write!(formatter, "telnet:{}:{port}", bracketed(host))?,
-            Address::Rfc2217 { host, port } => write!(formatter, "rfc2217:{}:{port}", bracketed(host))?,
+            Address::Rfc2217 { host, port, settings } => {
+                write!(formatter, "rfc2217:{}:{port}{settings}", bracketed(host))?
+            }
             Address::Pipe { host: None, name } => write!(formatter, "pipe:{}", escaped(name))?,
             Address::Pipe {
                 host: Some(host),

@@ -1,6 +1,6 @@
 //! What a port is called among vmserial's processes: the same name from every command that means the same port.
 
-use crate::model::{Address, Digest, EndpointSpec, PortIndex, TargetSpec};
+use crate::model::{Address, Digest, EndpointSpec, PortIndex, TargetSpec, TtySettings};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -15,14 +15,21 @@ impl PortKey {
         let mut endpoint = endpoint.clone();
         let mut own = false;
         let local = endpoint.via.is_empty();
+        // With other settings it is the same port.
+        if let Address::Rfc2217 { settings, .. } = &mut endpoint.address {
+            *settings = TtySettings::default();
+        }
         match &mut endpoint.address {
             Address::Unix(path) | Address::Pty { link: Some(path) } if local => *path = real(path),
-            Address::Tty { device, .. } if local && device.contains('/') => {
-                *device = real(Path::new(device.as_str())).to_string_lossy().into_owned();
+            Address::Tty { device, settings } => {
+                *settings = TtySettings::default();
+                if local && device.contains('/') {
+                    *device = real(Path::new(device.as_str())).to_string_lossy().into_owned();
+                }
             }
             Address::Tcp { host, port }
             | Address::Telnet { host, port }
-            | Address::Rfc2217 { host, port } => {
+            | Address::Rfc2217 { host, port, .. } => {
                 if host == "localhost" {
                     "127.0.0.1".clone_into(host);
                 }

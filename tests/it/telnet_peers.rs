@@ -171,7 +171,7 @@ fn ser2net() {
         "-c".as_ref(),
         sandbox.path("ser2net.yaml").as_os_str(),
     ]));
-    let target = format!("connect:rfc2217:127.0.0.1:{port}");
+    let target = format!("connect:rfc2217:127.0.0.1:{port},baud=9600");
     let mut bridge = sandbox.bridge([&*target, "listen:unix:c", "--as=console"]);
     bridge.wait_line("target up");
     let mut client = connect(&sandbox.path("c"));
@@ -180,6 +180,11 @@ fn ser2net() {
     assert_eq!(read_exactly(&mut far, 256), EACH_BYTE);
     far.write_all(&EACH_BYTE).unwrap();
     assert_eq!(read_exactly(&mut client, 256), EACH_BYTE);
+    wait_until("the line has its speed", || {
+        let line = std::fs::File::open(&line).unwrap();
+        let settings = rustix::termios::tcgetattr(line).unwrap();
+        (settings.output_speed() == 9600).then_some(())
+    });
     // A pseudo terminal shows no BREAK; that ser2net agreed to RFC 2217, or this would fail, is what is seen.
     let ended = sandbox.run(["break", &target, "--only-break"]);
     assert_eq!(

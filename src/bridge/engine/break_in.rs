@@ -144,7 +144,10 @@ impl Engine {
                 self.mediate(Input::FromDebugger(&TELNET_BREAK));
             }
             // To a stopped kernel it would be a byte in place of an acknowledgement.
-            ControlRequest::Break if self.keys_are_held() => {}
+            ControlRequest::Break if self.keys_are_held() => self.emit(Event::Break {
+                way: self.break_in.means.way(),
+                result: "the kernel is stopped, or is being stopped".into(),
+            }),
             ControlRequest::Break => self.start_break(Asked::Client),
             ControlRequest::SetLines(change) => {
                 if let Some(channel) = self.target.channel() {

@@ -5,6 +5,7 @@
 use super::codec::put_sub;
 use super::option::COM_PORT;
 use crate::bridge::line::{ControlRequest, LineChange};
+use crate::model::{FlowControl, Parity, TtySettings};
 
 const SIGNATURE: u8 = 0;
 const SET_BAUDRATE: u8 = 1;
@@ -26,6 +27,7 @@ const OF_SERVER: u8 = 100;
 mod control {
     pub const QUERY_FLOW: u8 = 0;
     pub const NO_FLOW: u8 = 1;
+    pub const XON_XOFF_FLOW: u8 = 2;
     pub const HARDWARE_FLOW: u8 = 3;
     pub const QUERY_BREAK: u8 = 4;
     pub const BREAK_ON: u8 = 5;
@@ -199,11 +201,48 @@ fn answer(code: u8, value: &[u8], wire: &mut Vec<u8>) {
 /// The client's side: what the server told of its line.
 #[derive(Debug, Default)]
 pub(super) struct Client {
+    settings: TtySettings,
     line_state: u8,
     modem_state: u8,
 }
 
 impl Client {
+    pub fn new(settings: TtySettings) -> Self {
+        Self {
+            settings,
+            ..Self::default()
+        }
+    }
+
+    /// Sets the line of a server that agreed to RFC 2217; what is not written stays as it is.
+    pub fn greet(&self, wire: &mut Vec<u8>) {
+        let wanted = self.settings;
+        let parity = wanted.parity.map(|parity| match parity {
+            Parity::None => 1,
+            Parity::Odd => 2,
+            Parity::Even => 3,
+        });
+        let flow = wanted.flow.map(|flow| match flow {
+            FlowControl::None => control::NO_FLOW,
+            FlowControl::XonXoff => control::XON_XOFF_FLOW,
+            FlowControl::RtsCts => control::HARDWARE_FLOW,
+        });
+        if let Some(rate) = wanted.baud_rate {
+            let [a, b, c, d] = rate.to_be_bytes();
+            put_sub(COM_PORT, &[SET_BAUDRATE, a, b, c, d], wire);
+        }
+        for (code, value) in [
+            (SET_DATASIZE, wanted.data_bits),
+            (SET_PARITY, parity),
+            (SET_STOPSIZE, wanted.stop_bits),
+            (SET_CONTROL, flow),
+        ] {
+            if let Some(value) = value {
+                put_sub(COM_PORT, &[code, value], wire);
+            }
+        }
+    }
+
     /// Hears a server's subnegotiation.
     pub fn hear(&mut self, bytes: &[u8], wire: &mut Vec<u8>) -> Effect {
         let Some((&code, value)) = bytes.split_first() else {
@@ -334,6 +373,24 @@ mod tests {
         assert!(wire.is_empty());
         client.hear(&[100], &mut wire);
         assert!(wire.starts_with(b"\xff\xfa\x2c\0vmserial "), "{wire:?}");
+    }
+
+    #[test]
+    fn a_client_sets_what_is_written_and_nothing_else() {
+        let mut wire = Vec::new();
+        Client::new(TtySettings::default()).greet(&mut wire);
+        assert_eq!(wire, b"");
+        let settings = TtySettings {
+            baud_rate: Some(9600),
+            data_bits: Some(7),
+            parity: Some(Parity::Even),
+            stop_bits: Some(2),
+            flow: Some(FlowControl::RtsCts),
+        };
+        Client::new(settings).greet(&mut wire);
+        let said: [&[u8]; 5] = [&[1, 0, 0, 0x25, 0x80], &[2, 7], &[3, 3], &[4, 2], &[5, 3]];
+        let said: Vec<u8> = said.iter().flat_map(|bytes| framed(bytes)).collect();
+        assert_eq!(wire, said);
     }
 
     #[test]

@@ -4,14 +4,15 @@ use super::codec::{BRK, Decoder, Heard, Mode, Verb, is_plain, put_command};
 use super::com_port::{self, Client, Effect, Server};
 use super::option::{BINARY, COM_PORT, ECHO, Options, Rule, SGA};
 use crate::bridge::line::{ControlRequest, LineChange};
+use crate::model::TtySettings;
 
 /// Which protocol is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     /// Telnet.
     Telnet,
-    /// Telnet with COM port control (RFC 2217).
-    Rfc2217,
+    /// Telnet with COM port control (RFC 2217); a client sets the server's line so.
+    Rfc2217(TtySettings),
 }
 
 /// Which party we are: a server offers to echo, so that its client is a character terminal.
@@ -47,7 +48,11 @@ pub(super) struct Session {
 impl Session {
     pub fn new(dialect: Dialect, party: Party) -> Self {
         let is_server = party == Party::Server;
-        let with_com_port = dialect == Dialect::Rfc2217;
+        let settings = match dialect {
+            Dialect::Telnet => None,
+            Dialect::Rfc2217(settings) => Some(settings),
+        };
+        let with_com_port = settings.is_some();
         let mut rules: Vec<Rule> = vec![
             (ECHO, is_server, !is_server),
             (SGA, true, true),
@@ -60,9 +65,9 @@ impl Session {
         let mut session = Self {
             decoder: Decoder::default(),
             options: Options::new(&rules),
-            com_port: with_com_port.then(|| match party {
+            com_port: settings.map(|settings| match party {
                 Party::Server => ComPort::Server(Server::new()),
-                Party::Client => ComPort::Client(Client::default()),
+                Party::Client => ComPort::Client(Client::new(settings)),
             }),
             greeted: false,
             waits_for_telnet: !is_server && !with_com_port,
@@ -129,12 +134,13 @@ impl Session {
     }
 
     fn greet(&mut self) {
-        if let Some(ComPort::Server(server)) = &self.com_port
-            && !self.greeted
-            && self.options.is_on(COM_PORT)
-        {
+        if !self.greeted && self.options.is_on(COM_PORT) {
             self.greeted = true;
-            server.greet(&mut self.replies);
+            match &self.com_port {
+                Some(ComPort::Server(server)) => server.greet(&mut self.replies),
+                Some(ComPort::Client(client)) => client.greet(&mut self.replies),
+                None => {}
+            }
         }
     }
 
@@ -194,6 +200,14 @@ mod tests {
     use super::super::codec::{IAC, encode, put_option, put_sub};
     use super::*;
     use proptest::prelude::*;
+
+    const RFC_2217: Dialect = Dialect::Rfc2217(TtySettings {
+        baud_rate: None,
+        data_bits: None,
+        parity: None,
+        stop_bits: None,
+        flow: None,
+    });
 
     fn all(session: &mut Session, wire: &[u8]) -> (Vec<u8>, Vec<(usize, ControlRequest)>, Vec<u8>) {
         pieces(session, &[wire])
@@ -264,9 +278,23 @@ mod tests {
     }
 
     #[test]
+    fn a_client_sets_the_line_once_rfc_2217_is_agreed_on() {
+        let settings = TtySettings {
+            baud_rate: Some(65_535),
+            ..TtySettings::default()
+        };
+        let mut session = Session::new(Dialect::Rfc2217(settings), Party::Client);
+        said(&mut session);
+        for set in [&b"\xff\xfa\x2c\x01\0\0\xff\xff\xff\xff\xff\xf0"[..], b""] {
+            let (.., replies) = all(&mut session, b"\xff\xfd\x2c");
+            assert_eq!(replies, set);
+        }
+    }
+
+    #[test]
     fn rfc_2217_is_negotiated_served_and_refused() {
-        let mut server = Session::new(Dialect::Rfc2217, Party::Server);
-        let mut client = Session::new(Dialect::Rfc2217, Party::Client);
+        let mut server = Session::new(RFC_2217, Party::Server);
+        let mut client = Session::new(RFC_2217, Party::Client);
         assert_eq!(client.com_port(), None);
         let mut to_client = said(&mut server);
         let mut to_server = said(&mut client);
@@ -292,7 +320,7 @@ mod tests {
         assert!(server.is_suspended());
 
         // A client that uses it has agreed to it.
-        let mut server = Session::new(Dialect::Rfc2217, Party::Server);
+        let mut server = Session::new(RFC_2217, Party::Server);
         said(&mut server);
         let (.., replies) = all(&mut server, b"\xff\xfa\x2c\x02\x07\xff\xf0");
         assert_eq!(
@@ -301,7 +329,7 @@ mod tests {
         );
         assert_eq!(server.com_port(), Some(true));
 
-        let mut client = Session::new(Dialect::Rfc2217, Party::Client);
+        let mut client = Session::new(RFC_2217, Party::Client);
         all(&mut client, b"\xff\xfe\x2c");
         assert_eq!(client.com_port(), Some(false));
         assert_eq!(
@@ -338,7 +366,7 @@ mod tests {
         #[test]
         fn any_split_gives_the_same(wire in conversation(), cuts in proptest::collection::vec(any::<usize>(), 0..10), is_server in any::<bool>(), com in any::<bool>()) {
             let make = || Session::new(
-                if com { Dialect::Rfc2217 } else { Dialect::Telnet },
+                if com { RFC_2217 } else { Dialect::Telnet },
                 if is_server { Party::Server } else { Party::Client },
             );
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (wire.len() + 1)).collect();

@@ -252,7 +252,7 @@ impl ControlledStream for TelnetStream {
     fn native_breaks(&self) -> &'static [NativeBreak] {
         match self.dialect {
             Dialect::Telnet => &[NativeBreak::Telnet],
-            Dialect::Rfc2217 => &[NativeBreak::Rfc2217, NativeBreak::Telnet],
+            Dialect::Rfc2217(_) => &[NativeBreak::Rfc2217, NativeBreak::Telnet],
         }
     }
 
@@ -293,6 +293,7 @@ mod tests {
     use super::super::codec::{Decoder, Mode};
     use super::*;
     use crate::bridge::Facts;
+    use crate::model::TtySettings;
     use std::future::poll_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -366,7 +367,7 @@ mod tests {
         far.read_exact(&mut wire).await.unwrap();
         assert_eq!(&wire, b"x\xff\xf3g");
 
-        let (mut channel, mut far) = pair(4096, Dialect::Rfc2217, Party::Client);
+        let (mut channel, mut far) = pair(4096, Dialect::Rfc2217(TtySettings::default()), Party::Client);
         // The server agrees while the BREAK waits, and the guest goes on talking.
         far.write_all(b"text\xff\xfd\x2c more").await.unwrap();
         let began = tokio::time::Instant::now();
@@ -386,7 +387,7 @@ mod tests {
         channel.read_exact(&mut text).await.unwrap();
         assert_eq!(&text, b"text more");
 
-        let (mut channel, mut far) = pair(4096, Dialect::Rfc2217, Party::Client);
+        let (mut channel, mut far) = pair(4096, Dialect::Rfc2217(TtySettings::default()), Party::Client);
         far.write_all(b"\xff\xfe\x2c").await.unwrap();
         let refused = poll_fn(|context| channel.poll_break(NativeBreak::Rfc2217, context))
             .await
@@ -397,7 +398,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_suspends_is_waited_for() {
-        let (mut channel, mut far) = pair(4096, Dialect::Rfc2217, Party::Server);
+        let (mut channel, mut far) = pair(4096, Dialect::Rfc2217(TtySettings::default()), Party::Server);
         let mut buffer = [0; 100];
         far.write_all(b"\xff\xfb\x2c\xff\xfa\x2c\x08\xff\xf0a")
             .await

@@ -258,7 +258,11 @@ fn address(
             match kind {
                 "tcp" => Address::Tcp { host, port },
                 "telnet" => Address::Telnet { host, port },
-                _ => Address::Rfc2217 { host, port },
+                _ => Address::Rfc2217 {
+                    host,
+                    port,
+                    settings: TtySettings::default(),
+                },
             }
         }
         "pipe" => pipe(text, role).map_err(|message| wrong(piece.offset, message))?,
@@ -380,7 +384,9 @@ fn apply_option(parser: &Parser<'_>, spec: &mut EndpointSpec, option: &Piece) ->
         return Err(parser.error(option.offset, message, sample));
     };
     let value_offset = option.offset + name.len() + 1;
-    if let Address::Tty { settings, .. } = &mut spec.address
+    let sets_a_line = spec.role != Some(Role::Listen);
+    if let Address::Tty { settings, .. } | Address::Rfc2217 { settings, .. } = &mut spec.address
+        && sets_a_line
         && let Some(result) = settings.apply(name, value)
     {
         return result.map_err(|message| parser.error(value_offset, message, sample));
@@ -405,6 +411,8 @@ fn apply_option(parser: &Parser<'_>, spec: &mut EndpointSpec, option: &Piece) ->
         _ => {
             let known = match spec.address {
                 Address::Tty { .. } => format!("{}, `via=`", TtySettings::OPTIONS),
+                Address::Rfc2217 { .. } if sets_a_line => TtySettings::OPTIONS.to_owned(),
+                Address::Rfc2217 { .. } => "none (a client that comes to us sets what it likes)".to_owned(),
                 Address::Unix(_) | Address::Tcp { .. } | Address::Pipe { .. } | Address::Pty { .. } => {
                     "`via=`".to_owned()
                 }

@@ -1,4 +1,4 @@
-//! The settings of a terminal device, as options of a `tty:` endpoint.
+//! The settings of a serial line, as options of a `tty:` endpoint, or of an `rfc2217:` one that is connected to.
 
 use std::fmt;
 
