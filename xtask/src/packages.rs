@@ -36,6 +36,7 @@ const PACKAGES: &[Package] = &[
     ("qemu-system-x86", "runs the guest"),
     ("gdb", "the debugger"),
     ("socat", "the peer in tests and benchmarks"),
+    ("ser2net", "the peer in benchmarks"),
     ("openssh-client", "tests go through SSH"),
     ("openssh-server", "tests go through SSH, to a server of their own"),
     ("strace", "tests look at what is asked of a serial device"),
