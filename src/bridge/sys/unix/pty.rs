@@ -342,10 +342,11 @@ impl PtyServer {
                             break;
                         }
                     }
-                    if !gone && !(hung_up && self.shared.nobody_is_there()?) {
+                    if gone || (hung_up && self.shared.nobody_is_there()?) {
+                        self.shared.set_users(Users::Left);
+                    } else {
                         return Poll::Pending;
                     }
-                    self.shared.set_users(Users::Left);
                 }
                 Users::Left => {
                     self.second_look = Some(Box::pin(tokio::time::sleep(SECOND_LOOK)));
