@@ -15,7 +15,7 @@ use crate::runner::local::Local;
 use crate::session::planning::RealHosts;
 use crate::session::port_key::PortKey;
 use crate::session::target_port::target_port;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Which port.
@@ -53,6 +53,14 @@ impl PortWord {
 }
 
 impl PortArgs {
+    /// Returns the profile's file if it stands among the words.
+    fn profile(&self) -> Option<PathBuf> {
+        self.words.iter().find_map(|word| match word {
+            PortWord::Profile(file) => Some(PathBuf::from(file)),
+            PortWord::Port(_) => None,
+        })
+    }
+
     /// Means the port at an endpoint, with our role.
     pub fn at_endpoint(endpoint: EndpointSpec, break_with: Option<BreakWith>) -> Self {
         Self {
@@ -76,6 +84,8 @@ pub struct PortPlace {
     pub break_means: BreakMeans,
     /// Logs of the profile.
     pub log: LogSpec,
+    /// The target's name and its profile, if that was named.
+    pub profile_target: Option<(String, Option<PathBuf>)>,
 }
 
 impl PortPlace {
@@ -127,6 +137,10 @@ impl PortPlace {
             target: found.source,
             break_means: found.break_means,
             log: port.log,
+            profile_target: Some((
+                name.to_string(),
+                args.profile().or_else(|| context.profile.clone()),
+            )),
         })
     }
 
@@ -150,6 +164,7 @@ impl PortPlace {
             break_means,
             target: TargetSource::Fixed(endpoint),
             log: LogSpec::default(),
+            profile_target: None,
         })
     }
 }

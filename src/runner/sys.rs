@@ -8,11 +8,20 @@ mod platform;
 mod platform;
 
 pub use platform::{
-    HAS_LOCAL_STREAMS, LocalStream, StopSignals, TerminalState, command, connect_local, connect_unix, kill,
-    kill_group, make_private_folder, mode_and_owner, new_file, own_group, own_session, private,
-    private_folder, process_with_output, set_mode_and_owner, signal_of, start_time, sync_folder, terminate,
-    terminate_group,
+    HAS_LOCAL_STREAMS, JobSignals, LocalStream, StopSignals, TerminalState, can_suspend, command,
+    connect_local, connect_unix, kill, kill_group, make_private_folder, mode_and_owner, new_file, own_group,
+    own_session, private, private_folder, process_with_output, set_mode_and_owner, signal_of, start_time,
+    suspend, sync_folder, terminate, terminate_group,
 };
+
+/// What a shell's job control wants of us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobSignal {
+    /// Stop (`kill -TSTP`).
+    Suspend,
+    /// Go on (`fg`).
+    GoOn,
+}
 
 /// A signal that ends vmserial, in the words of POSIX.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

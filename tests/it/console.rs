@@ -1,15 +1,10 @@
 //! `vmserial console`: pipes, terminals, absences, with real processes.
 
-use crate::kit::{PATIENCE, Running, Sandbox, attach, connect, contains, read_until, wait_until};
+use crate::kit::{PATIENCE, Running, Sandbox, attach, connect, read_until};
+use crate::terminal_rig::OnTerminal;
 use libtest_mimic::Trial;
-use rustix::fd::OwnedFd;
-use rustix::pty::OpenptFlags;
-use rustix::termios::{LocalModes, tcgetattr};
-use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::{Child, Stdio};
-use std::sync::mpsc::channel;
 
 pub fn trials() -> Vec<Trial> {
     let trial = |name: &str, test: fn()| {
@@ -336,81 +331,6 @@ fn a_debuggers_port_is_no_console() {
     ");
 }
 
-/// A console on a terminal of its own.
-struct OnTerminal {
-    child: Child,
-    keys: File,
-    screen: std::sync::mpsc::Receiver<Vec<u8>>,
-    seen: Vec<u8>,
-    terminal: OwnedFd,
-}
-
-impl OnTerminal {
-    fn start(sandbox: &Sandbox, arguments: &[&str]) -> Self {
-        let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        rustix::pty::grantpt(&master).unwrap();
-        rustix::pty::unlockpt(&master).unwrap();
-        let name = rustix::pty::ptsname(&master, Vec::new()).unwrap();
-        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
-        let terminal = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty()).unwrap();
-        let side = || Stdio::from(terminal.try_clone().unwrap());
-        let child = sandbox
-            .vmserial(arguments)
-            .stdin(side())
-            .stdout(side())
-            .stderr(side())
-            .spawn()
-            .unwrap();
-        let keys = File::from(master);
-        let mut output = keys.try_clone().unwrap();
-        let (sender, screen) = channel();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = output.read(&mut buffer) {
-                if sender.send(buffer[..count].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self {
-            child,
-            keys,
-            screen,
-            seen: Vec::new(),
-            terminal,
-        }
-    }
-
-    fn wait(&mut self, part: &str) {
-        while !contains(&self.seen, part.as_bytes()) {
-            match self.screen.recv_timeout(PATIENCE) {
-                Ok(bytes) => self.seen.extend(bytes),
-                Err(error) => panic!(
-                    "no `{part}` ({error}) in:\n{}",
-                    String::from_utf8_lossy(&self.seen)
-                ),
-            }
-        }
-    }
-
-    fn is_cooked(&self) -> bool {
-        let modes = tcgetattr(&self.terminal).unwrap().local_modes;
-        modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
-    }
-
-    fn end(&mut self) -> Option<i32> {
-        wait_until("the console ends", || self.child.try_wait().unwrap()).code()
-    }
-}
-
-impl Drop for OnTerminal {
-    fn drop(&mut self) {
-        // Ended already is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 fn a_terminal_has_an_escape_key_and_comes_back_as_it_was() {
     let sandbox = Sandbox::new();
     let listener = UnixListener::bind(sandbox.path("vm")).unwrap();
@@ -425,10 +345,11 @@ fn a_terminal_has_an_escape_key_and_comes_back_as_it_was() {
     assert_eq!(read_until(&mut vm, b"x"), b"\x03\x1a\x1dx");
     console.keys.write_all(b"\x1d?").unwrap();
     console.wait("list these keys");
+    console.wait("paste a file");
     console.keys.write_all(b"\x1db").unwrap();
     assert_eq!(read_until(&mut vm, b"\xf3"), b"\xff\xf3");
     console.wait("BREAK sent (telnet)");
-    console.keys.write_all(b"\x1dz").unwrap();
+    console.keys.write_all(b"\x1dx").unwrap();
     console.wait("no such key");
     console.keys.write_all(b"\x1d.").unwrap();
     assert_eq!(console.end(), Some(0));

@@ -10,7 +10,7 @@ use crate::cli::since::SinceArg;
 use crate::cli::ui::Ui;
 use crate::model::{FailureKind, Policy, Problem};
 use crate::runner::sys::{StopSignal, StopSignals};
-use crate::session::console::{self, ConsoleSpec, End, EscapeKey, InputKind};
+use crate::session::console::{self, ConsoleSpec, End, EscapeKey, InputKind, Pace, PowerOf};
 use crate::session::join::join_or_open;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -19,9 +19,12 @@ use std::time::Duration;
 /// History that is shown at attach: a screen and what led to it.
 const SHOWN_HISTORY: usize = 16 << 10;
 
+/// Characters a second of a pasted file: what a shell behind an emulated UART takes in without losing any.
+const PASTE_RATE: u32 = 1000;
+
 /// Shows a VM's console here and types to it; joins whoever has the port open already.
 ///
-/// The target's reboots and absences are told and do not end it. Leave with `^]` and then `.`; `^] ?` lists the keys. Standard input may be a
+/// The target's reboots and absences are told and do not end it. Leave with `^]` and then `.`; `^] ?` lists the keys: BREAK, history, log, paste, who is attached, power. Standard input may be a
 /// pipe: every byte is typed, and after its end what still comes is shown until the target was silent for --linger.
 ///
 /// Example: echo uptime | vmserial console dev
@@ -44,6 +47,12 @@ pub struct ConsoleArgs {
     /// The key that leads vmserial's own keys in: ^X, or none
     #[arg(long, value_name = "KEY", default_value = "^]")]
     escape: EscapeKey,
+    /// Paste a file at this many characters a second
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), default_value_t = PASTE_RATE)]
+    paste_rate: u32,
+    /// Pause after each line that is pasted
+    #[arg(long, value_name = "T", value_parser = parse_duration, default_value = "20ms")]
+    paste_line_delay: Duration,
     /// After the end of a pipe: how long the target may be silent before the console ends
     #[arg(long, value_name = "T", value_parser = parse_duration, default_value = "1s")]
     linger: Duration,
@@ -62,6 +71,8 @@ impl ConsoleArgs {
             since: None,
             take_over: false,
             escape: EscapeKey::default(),
+            paste_rate: PASTE_RATE,
+            paste_line_delay: Duration::from_millis(20),
             linger: Duration::from_secs(1),
             wait: None,
         }
@@ -110,6 +121,21 @@ pub fn run(args: &ConsoleArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
             (false, true) => InputKind::Nothing,
         },
         escape: args.escape,
+        pace: Pace {
+            characters_per_second: args.paste_rate,
+            line_delay: args.paste_line_delay,
+        },
+        power: match &place.profile_target {
+            Some((target, profile)) => Ok(PowerOf {
+                target: target.clone(),
+                profile: profile.clone(),
+                state: context.state.clone(),
+            }),
+            None => Err(format!(
+                "`{}` is an endpoint, and only a target of a profile has a host that can be asked",
+                place.shown
+            )),
+        },
         linger: args.linger,
         wait: args.wait,
     };

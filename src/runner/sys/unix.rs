@@ -1,6 +1,6 @@
 //! POSIX: signals and terminal settings.
 
-use super::StopSignal;
+use super::{JobSignal, StopSignal};
 use crate::runner::ReadWrite;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -10,6 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
@@ -34,6 +35,28 @@ pub fn terminate(pid: u32) -> io::Result<()> {
 #[derive(Debug)]
 pub struct TerminalState(Option<Termios>);
 
+/// What a raw terminal was set to, for a panic: its message is to be readable, and the shell after it usable.
+static BEFORE_RAW: Mutex<Option<Termios>> = Mutex::new(None);
+
+fn set_before_raw(termios: Option<Termios>) {
+    *BEFORE_RAW.lock().unwrap_or_else(PoisonError::into_inner) = termios;
+}
+
+/// Puts the terminal back before a panic is told.
+fn restore_on_panic() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // Whoever holds the lock is putting the terminal back or has not changed it yet.
+            if let Ok(Some(termios)) = BEFORE_RAW.try_lock().as_deref() {
+                let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, termios);
+            }
+            before(panic);
+        }));
+    });
+}
+
 impl TerminalState {
     /// Remembers the present settings; nothing if standard input is no terminal.
     pub fn save() -> Self {
@@ -48,6 +71,8 @@ impl TerminalState {
     pub fn raw() -> io::Result<Self> {
         let saved = tcgetattr(rustix::stdio::stdin())?;
         let mut raw = saved.clone();
+        restore_on_panic();
+        set_before_raw(Some(saved.clone()));
         raw.make_raw();
         tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw)?;
         Ok(Self(Some(saved)))
@@ -56,6 +81,7 @@ impl TerminalState {
 
 impl Drop for TerminalState {
     fn drop(&mut self) {
+        set_before_raw(None);
         if let Some(termios) = &self.0 {
             // A terminal that is gone cannot be restored and need not be.
             let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, termios);
@@ -97,6 +123,56 @@ impl StopSignals {
             _ = self.hangup.recv() => StopSignal::Hangup,
         }
     }
+}
+
+/// The signals of a shell's job control. From the moment this exists they no longer stop the process by themselves.
+#[derive(Debug)]
+pub struct JobSignals {
+    suspend: Stream,
+    go_on: Stream,
+}
+
+impl JobSignals {
+    /// Begins to catch the signals. Needs a running tokio runtime with I/O.
+    ///
+    /// # Errors
+    ///
+    /// The system's refusal.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self {
+            suspend: signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?,
+            go_on: signal(SignalKind::from_raw(Signal::CONT.as_raw()))?,
+        })
+    }
+
+    /// Waits for the next signal.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a signal that came is reported by the next call.
+    pub async fn next(&mut self) -> JobSignal {
+        tokio::select! {
+            _ = self.suspend.recv() => JobSignal::Suspend,
+            _ = self.go_on.recv() => JobSignal::GoOn,
+        }
+    }
+}
+
+/// Tells whether a shell would let us go on after a stop: our parent is in our session, and we are a job of its own.
+pub fn can_suspend() -> bool {
+    let parent = rustix::process::getppid();
+    let sessions = rustix::process::getsid(parent).ok() == rustix::process::getsid(None).ok();
+    let is_job = rustix::process::getpgid(parent).ok() != rustix::process::getpgid(None).ok();
+    parent.is_some() && sessions && is_job
+}
+
+/// Stops this process until somebody lets it go on.
+///
+/// # Errors
+///
+/// The system's refusal.
+pub fn suspend() -> io::Result<()> {
+    kill_process(rustix::process::getpid(), Signal::STOP).map_err(io::Error::from)
 }
 
 /// Returns the signal that ended a process, 0 if none did.

@@ -1,6 +1,6 @@
 //! Windows: console events and modes; processes are ended by their handle only.
 
-use super::StopSignal;
+use super::{JobSignal, StopSignal};
 use crate::runner::ReadWrite;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -18,6 +18,44 @@ use windows_sys::Win32::System::Console::{
 
 /// `CP_UTF8`.
 const UTF_8: u32 = 65001;
+
+/// Windows has no job control.
+#[derive(Debug)]
+pub struct JobSignals;
+
+impl JobSignals {
+    /// Nothing to catch.
+    ///
+    /// # Errors
+    ///
+    /// None.
+    pub fn catch() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    /// Waits for ever.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn next(&mut self) -> JobSignal {
+        std::future::pending().await
+    }
+}
+
+/// Nobody would let us go on.
+pub fn can_suspend() -> bool {
+    false
+}
+
+/// Stops nothing.
+///
+/// # Errors
+///
+/// Always says so.
+pub fn suspend() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
 
 /// Windows has no request to end that a console program must obey; the caller ends the process by its handle.
 ///

@@ -1,14 +1,18 @@
 //! Joins standard input and output to an attached console until the user leaves or one side ends.
 
-use super::escape::{EscapeKey, Key, Recogniser, help};
+use super::ask::{Answer, Asker};
+use super::escape::{EscapeKey, Recogniser};
+use super::menu::Pasting;
+use super::paste::Pace;
+use super::power::PowerOf;
+use super::terminal::Terminal;
 use super::watch::{News, Watch};
 use crate::bridge::TargetState;
-use crate::bridge::control::{BreakParameters, Call, ControlClient, Mode, Since};
+use crate::bridge::control::{ControlClient, Mode, Since};
 use crate::bridge::stdio::StdioStream;
 use crate::bridge::sys::NativeStream;
 use crate::model::{Deadline, FailureKind, Problem};
-use crate::runner::sys::{StopSignal, StopSignals, TerminalState};
-use serde_json::Value;
+use crate::runner::sys::{JobSignal, StopSignal, StopSignals};
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -59,6 +63,10 @@ pub struct ConsoleSpec {
     pub input: InputKind,
     /// The key that leads ours in (terminal only).
     pub escape: EscapeKey,
+    /// How fast a file is pasted.
+    pub pace: Pace,
+    /// Whose power the menu asks for, or why there is none.
+    pub power: Result<PowerOf, String>,
     /// How long after the end of a pipe, and after the last output since, the console stays.
     pub linger: Duration,
     /// A target that did not come within this time ends the console.
@@ -103,16 +111,14 @@ pub async fn run(
     }
     .map_err(|error| host("open standard input and output", &error))?;
     // From here to the end of this function, however it is left, the terminal is raw.
-    let _terminal = match spec.input {
-        InputKind::Terminal => {
-            Some(TerminalState::raw().map_err(|error| host("set the terminal raw", &error))?)
-        }
-        InputKind::Pipe | InputKind::Nothing => None,
+    let terminal = match spec.input {
+        InputKind::Terminal => Terminal::raw().map_err(|error| host("set the terminal raw", &error))?,
+        InputKind::Pipe | InputKind::Nothing => Terminal::none(),
     };
     let connection = attached.connection;
     let (owner_in, owner_out) = tokio::io::split(attached.stream);
     let (stdin, stdout) = tokio::io::split(stdio);
-    let (break_replies, break_answers) = mpsc::unbounded_channel();
+    let (answers, answered) = mpsc::unbounded_channel();
     let mut console = Console {
         spec,
         notify,
@@ -132,8 +138,15 @@ pub async fn run(
             InputKind::Terminal => spec.escape,
             InputKind::Pipe | InputKind::Nothing => EscapeKey::NONE,
         }),
-        break_replies,
-        break_answers,
+        asker: Asker {
+            socket: spec.socket.clone(),
+            connection,
+            answers,
+        },
+        answered,
+        terminal,
+        suspend: false,
+        pasting: None,
     };
     console.greet(news);
     let end = console.run(signals).await;
@@ -141,26 +154,30 @@ pub async fn run(
     end
 }
 
-struct Console<'a> {
-    spec: &'a ConsoleSpec,
-    notify: &'a mut dyn FnMut(&str),
+pub(super) struct Console<'a> {
+    pub(super) spec: &'a ConsoleSpec,
+    pub(super) notify: &'a mut dyn FnMut(&str),
     /// Our number among the owner's connections.
-    connection: u64,
-    watch: Option<Watch>,
+    pub(super) connection: u64,
+    pub(super) watch: Option<Watch>,
     /// What the owner said of our end, or of its own.
-    last_words: Option<String>,
-    owner_in: ReadHalf<NativeStream>,
-    owner_out: WriteHalf<NativeStream>,
-    stdin: ReadHalf<StdioStream>,
-    stdout: WriteHalf<StdioStream>,
-    to_owner: Vec<u8>,
-    to_stdout: Vec<u8>,
-    stdin_open: bool,
-    target: TargetState,
-    give_up: Option<Instant>,
-    keys: Recogniser,
-    break_replies: mpsc::UnboundedSender<String>,
-    break_answers: mpsc::UnboundedReceiver<String>,
+    pub(super) last_words: Option<String>,
+    pub(super) owner_in: ReadHalf<NativeStream>,
+    pub(super) owner_out: WriteHalf<NativeStream>,
+    pub(super) stdin: ReadHalf<StdioStream>,
+    pub(super) stdout: WriteHalf<StdioStream>,
+    pub(super) to_owner: Vec<u8>,
+    pub(super) to_stdout: Vec<u8>,
+    pub(super) stdin_open: bool,
+    pub(super) target: TargetState,
+    pub(super) give_up: Option<Instant>,
+    pub(super) keys: Recogniser,
+    pub(super) asker: Asker,
+    pub(super) answered: mpsc::UnboundedReceiver<Answer>,
+    pub(super) terminal: Terminal,
+    /// The user wants the shell.
+    pub(super) suspend: bool,
+    pub(super) pasting: Option<Pasting>,
 }
 
 impl Console<'_> {
@@ -210,12 +227,23 @@ impl Console<'_> {
                 && (self.spec.input == InputKind::Terminal || self.target == TargetState::Up);
             let idle = self.to_owner.is_empty() && self.to_stdout.is_empty();
             let give_up = self.give_up;
+            if std::mem::take(&mut self.suspend) {
+                self.suspend_now().await?;
+            }
+            let paste_due = self.pasting.as_ref().map(|pasting| pasting.paste.due());
             tokio::select! {
                 // Signals first: they must work while both directions are busy.
                 biased;
                 signal = signals.next() => return Ok(End::Signal(signal)),
                 news = next_news(&mut self.watch) => self.hear(news),
-                Some(answer) = self.break_answers.recv() => (self.notify)(&answer),
+                job = self.terminal.next_job_signal() => match job {
+                    JobSignal::Suspend => self.suspend = true,
+                    JobSignal::GoOn => self
+                        .terminal
+                        .raw_again()
+                        .map_err(|error| host("set the terminal raw", &error))?,
+                },
+                Some(answer) = self.answered.recv() => self.tell(answer),
                 count = self.owner_out.write(&self.to_owner), if !self.to_owner.is_empty() => match count {
                     Ok(count) => drop(self.to_owner.drain(..count)),
                     // The reason is read from the other direction, with what it still carries.
@@ -233,6 +261,9 @@ impl Console<'_> {
                     Ok(0) | Err(_) => return Ok(End::OwnerEnded(self.why_ended().await)),
                     Ok(count) => {
                         self.to_stdout.extend_from_slice(&from_owner[..count]);
+                        if let Some(pasting) = &mut self.pasting {
+                            pasting.paste.echoed();
+                        }
                         linger = linger.map(|_| Instant::now() + self.spec.linger);
                     }
                 },
@@ -246,6 +277,7 @@ impl Console<'_> {
                     // A terminal that is gone reads EIO: that is its end.
                     Err(_) => self.stdin_open = false,
                 },
+                () = at(paste_due), if paste_due.is_some() && self.to_owner.is_empty() => self.paste_on(),
                 () = at(linger), if linger.is_some() && idle => return Ok(End::InputEnded),
                 () = at(give_up), if give_up.is_some() => return Err(Problem::new(
                     FailureKind::Deadline,
@@ -258,58 +290,6 @@ impl Console<'_> {
         }
     }
 
-    /// Hands typed bytes on. True if the user leaves.
-    fn type_keys(&mut self, bytes: &[u8]) -> bool {
-        for key in self.keys.input(bytes) {
-            match key {
-                Key::Bytes(bytes) if self.spec.mode == Mode::Rw => self.to_owner.extend(bytes),
-                Key::Bytes(_) => {}
-                Key::Leave => return true,
-                Key::Break => self.send_break(),
-                Key::Help => {
-                    for line in help(self.spec.escape) {
-                        (self.notify)(&line);
-                    }
-                }
-                Key::Unknown(_) => {
-                    let escape = self.spec.escape;
-                    (self.notify)(&format!(
-                        "[vmserial: no such key after {escape}; {escape} ? lists them]"
-                    ));
-                }
-            }
-        }
-        false
-    }
-
-    fn send_break(&mut self) {
-        let socket = self.spec.socket.clone();
-        let replies = self.break_replies.clone();
-        let parameters = BreakParameters {
-            break_in: false,
-            observe: false,
-        };
-        tokio::spawn(async move {
-            let deadline = Deadline::after(Instant::now(), ANSWER);
-            let result: Result<Value, Problem> = async {
-                ControlClient::connect(&socket)
-                    .await?
-                    .ask(Call::Break(parameters), deadline)
-                    .await
-            }
-            .await;
-            let text = match result {
-                Ok(result) => format!(
-                    "[vmserial: BREAK sent ({})]",
-                    result["way"].as_str().unwrap_or_default()
-                ),
-                Err(problem) => format!("[vmserial: no BREAK sent: {problem}]"),
-            };
-            // Nobody listens any more when the user has left.
-            let _ = replies.send(text);
-        });
-    }
-
     fn hear(&mut self, news: Option<News>) {
         match news {
             Some(News::Target(TargetState::Up, _)) => {
@@ -319,6 +299,7 @@ impl Console<'_> {
             Some(News::Target(TargetState::Away, reason)) => {
                 self.target = TargetState::Away;
                 self.tell_away(&reason);
+                self.stop_paste("the target went away");
             }
             Some(News::Stopped(reason)) => self.last_words = Some(format!("its owner ended: {reason}")),
             Some(News::Detached(connection, reason)) if connection == self.connection => {
@@ -374,6 +355,6 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-fn host(what: &str, error: &io::Error) -> Problem {
+pub(super) fn host(what: &str, error: &io::Error) -> Problem {
     Problem::new(FailureKind::Host, format!("cannot {what}: {error}"))
 }
