@@ -417,16 +417,19 @@ impl AsyncRead for PtyStream {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         loop {
+            if this.gone {
+                // The reactor may not have heard of the last words yet; the kernel has them.
+                let count = locked(&this.shared.master).read_now(buffer.initialize_unfilled())?;
+                this.ended = count == 0;
+                buffer.advance(count);
+                return Poll::Ready(Ok(()));
+            }
             if let Poll::Ready(count) = this.shared.poll_read(context, buffer.initialize_unfilled())? {
                 if count == 0 {
                     // Hung up: somebody had taken our slave's place, and left.
                     this.ended = this.shared.nobody_is_there()?;
                 }
                 buffer.advance(count);
-                return Poll::Ready(Ok(()));
-            }
-            if this.gone {
-                this.ended = true;
                 return Poll::Ready(Ok(()));
             }
             ready!(this.shared.poll_gone(context))?;

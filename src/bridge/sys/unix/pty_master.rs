@@ -63,6 +63,22 @@ impl Master {
         }
     }
 
+    /// Reads what is there, whatever the reactor knows; 0 if there is nothing.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match rustix::io::read(self.registered()?.get_ref(), &mut *buffer) {
+                Ok(count) => return Ok(count),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::IO) => return Ok(0),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     pub fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             let master = self.registered()?;
