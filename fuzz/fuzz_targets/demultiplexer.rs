@@ -2,7 +2,7 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|script: &[u8]| {
-    if let Err(error) = vmserial::rsp::partition::check(script) {
+    if let Err(error) = vmserial::rsp::partition::check(std::time::Instant::now(), script) {
         panic!("{error}");
     }
 });

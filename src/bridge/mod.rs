@@ -14,6 +14,8 @@ pub mod file_sink;
 pub mod gdb_policy;
 pub mod handle;
 pub mod history;
+pub mod kd_policy;
+pub mod kd_wire;
 pub mod line;
 pub mod mediator;
 pub mod memory;
@@ -39,6 +41,7 @@ pub use handle::{
     AttachMode, AttachRefused, AttachRequest, BridgeHandle, ClientId, ClientStatus, Gone, HistorySlice,
     OutputChunk, Reply, Since, Status,
 };
+pub use kd_policy::KdPolicy;
 pub use line::{ControlRequest, ControlledStream, LineChange};
 pub use mediator::{Input, Mediator, Output};
 pub use spec::{BridgeSpec, choose_policy};

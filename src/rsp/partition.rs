@@ -50,17 +50,17 @@ const GDB: [&str; 12] = [
     "3",
 ];
 
-/// Checks one story: `script` is read as what happens, one step after the other.
+/// Checks one story: `script` is read as what happens from `start` on, one step after the other.
 ///
 /// # Errors
 ///
 /// The first byte of the target that went to the wrong side, to both, to none or out of its order.
-pub fn check(script: &[u8]) -> Result<(), String> {
+pub fn check(start: Instant, script: &[u8]) -> Result<(), String> {
     let mut script = script.iter().copied();
     let Some(flags) = script.next() else {
         return Ok(());
     };
-    let mut story = Story::new(flags);
+    let mut story = Story::new(start, flags);
     while let Some(byte) = script.next() {
         let (kind, number) = (byte >> 5, usize::from(byte & 0x1f));
         match kind {
@@ -110,7 +110,7 @@ struct Story {
 }
 
 impl Story {
-    fn new(flags: u8) -> Self {
+    fn new(now: Instant, flags: u8) -> Self {
         let mut config = Config::new(PortKind::Shared);
         config.can_break = flags & 1 == 0;
         if flags & 2 != 0 {
@@ -118,7 +118,7 @@ impl Story {
         }
         let mut story = Self {
             machine: Machine::new(config),
-            now: Instant::now(),
+            now,
             pending: Vec::new(),
             gdb_stream: Vec::new(),
             attached: false,
@@ -288,14 +288,14 @@ mod tests {
 
         #[test]
         fn consoles_and_gdb_share_out_the_stream(script in script()) {
-            if let Err(error) = check(&script) {
+            if let Err(error) = check(Instant::now(), &script) {
                 prop_assert!(false, "{}", error);
             }
         }
 
         #[test]
         fn any_bytes_are_a_story(script in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let Err(error) = check(&script) {
+            if let Err(error) = check(Instant::now(), &script) {
                 prop_assert!(false, "{}", error);
             }
         }
@@ -303,11 +303,11 @@ mod tests {
 
     #[test]
     fn a_wrong_share_is_seen() {
-        let mut story = Story::new(0);
+        let mut story = Story::new(Instant::now(), 0);
         story.pending.extend_from_slice(b"ab");
         assert!(story.take(b"b", "gdb").is_err());
         assert!(story.target_goes().is_err_and(|error| error.contains("is lost")));
-        let mut story = Story::new(0);
+        let mut story = Story::new(Instant::now(), 0);
         story.gdb_stream.extend_from_slice(b"+text");
         assert!(story.target_goes().is_err_and(|error| error.contains("gdb got")));
     }

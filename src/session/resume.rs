@@ -120,7 +120,9 @@ fn free_kgdb(
                 target.name, port.policy
             ),
         )
-        .hint("Type `$D#44+` at the stopped kernel's port, as kgdb itself says."));
+        .hint(
+            "A kernel that is stopped in KD goes on when its debugger says so: attach it again and type `g`.",
+        ));
     }
     let place = target_port(hosts, target, port)?;
     if let Some(owner) = any_owner(state, &place.keys)? {

@@ -1,7 +1,8 @@
 //! Starts a bridge as its port's owner: lock, debug protocol, control socket, bridge.
 
 use crate::bridge::{
-    self, Beside, BreakMeans, BreakPort, BridgeSpec, GdbPolicy, GdbPolicySpec, RunningBridge, Signals,
+    self, Beside, BreakMeans, BreakPort, BridgeSpec, GdbPolicy, GdbPolicySpec, KdPolicy, RunningBridge,
+    Signals,
 };
 use crate::model::{Policy, Problem};
 use crate::rsp::WhenGdbDies;
@@ -31,6 +32,9 @@ pub fn start_owned(
     };
     if matches!(spec.policy, Policy::Gdb | Policy::ConsoleGdb) && spec.mediator.is_none() {
         spec.mediator = Some(Box::new(gdb_policy(state, keys, &spec)?));
+    }
+    if spec.policy == Policy::Kd && spec.mediator.is_none() {
+        spec.mediator = Some(Box::new(KdPolicy::default()));
     }
     if spec.opener.is_none() {
         spec.opener = Some(Arc::new(ProcessOpener::new()));

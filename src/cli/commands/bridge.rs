@@ -199,6 +199,11 @@ pub fn run_spec(
             "there is no way to send BREAK (--break-with): a running kernel cannot be stopped from gdb",
         );
     }
+    if spec.policy == Policy::Kd && !ui.is_json() {
+        ui.warning(
+            "KD: a kernel that its debugger leaves stopped is told (`the kernel is left stopped`) and not freed by this version",
+        );
+    }
     let running = start_owned(&context.state, &keys, spec, Signals::Handled)?;
     if let Some(endpoint) = &running.target_listening {
         ui.status(&format!("listening target {endpoint}"));
