@@ -50,7 +50,7 @@ pub struct Applied {
     pub journal: Option<String>,
     /// The targets as they were seen last, in their order.
     pub observed: Vec<Observed>,
-    /// Processes that were started and outlive us: VMs. [`crate::session::lifetime::end_started`] ends them.
+    /// Processes that were started and outlive us: VMs. [`crate::session::lifetime::end_vms`] ends them.
     pub started: Vec<(Option<TargetName>, ProcessRef)>,
 }
 

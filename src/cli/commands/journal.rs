@@ -20,7 +20,7 @@ pub struct JournalArgs {
     /// Show this entry, by its name or the beginning of it
     #[arg(value_name = "ID")]
     id: Option<String>,
-    /// Read the copies that a host keeps itself: `local`, or [user@]host
+    /// Read the copies that a host keeps itself: `local`, or `[user@]host`
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
 }

@@ -22,7 +22,7 @@ pub struct UndoArgs {
     /// An entry of `vmserial journal`, or the beginning of its name
     #[arg(value_name = "ID")]
     id: Option<String>,
-    /// Use the copies that a host keeps itself, for a machine without the journal: `local`, or [user@]host
+    /// Use the copies that a host keeps itself, for a machine without the journal: `local`, or `[user@]host`
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
     #[command(flatten)]
