@@ -1,5 +1,6 @@
 //! A bridge between a VM's end and clients that a test plays.
 
+pub use crate::bytes::random;
 use crate::kit::{PATIENCE, Running, Sandbox, connect};
 use std::io::{ErrorKind, Read};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -55,17 +56,4 @@ pub fn assert_ends(stream: &mut impl Read) {
         Ok(_) => assert!(rest.is_empty(), "{rest:?}"),
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
-}
-
-pub fn random(count: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut bytes = Vec::with_capacity(count + 8);
-    while bytes.len() < count {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(count);
-    bytes
 }

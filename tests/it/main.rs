@@ -10,6 +10,7 @@ mod bridge_bytes;
 mod bridge_life;
 mod bridge_policies;
 mod bridge_rig;
+mod bytes;
 mod capture;
 mod console;
 mod console_menu;

@@ -1,19 +1,28 @@
-//! The Windows program under Wine: named pipes as client and server through the life of a VM, TCP, standard streams,
+//! The Windows program, under Wine here and by itself on Windows: named pipes as client and server through the life of a VM, TCP, standard streams,
 //! files, the console, one owner per port. What Wine cannot show is left to CI on Windows (`docs/dev/windows.md`).
 
+#[cfg(unix)]
+#[path = "wine/console.rs"]
+mod console;
+#[cfg(windows)]
+#[path = "wine/native.rs"]
+mod place;
+#[cfg(unix)]
+#[path = "wine/under_wine.rs"]
+mod place;
+#[path = "wine/rig.rs"]
 mod rig;
 
-use crate::bridge_rig::random;
+use crate::bytes::random;
 use crate::kit::{Sandbox, read_until};
 use libtest_mimic::Trial;
-use rig::{
-    OnTerminal, Program, both_ways, bridge_to_tcp, command, connect, pipe_name, trial, windows_path, wired,
-};
+use place::{command, windows_path};
+use rig::{Program, both_ways, bridge_to_tcp, connect, pipe_name, trial, wired};
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{Shutdown, TcpListener, TcpStream};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
+    let all = [
         trial("every_state_of_a_vms_pipe", every_state_of_a_vms_pipe),
         trial(
             "a_pipe_that_somebody_has_is_busy",
@@ -27,17 +36,17 @@ pub fn trials() -> Vec<Trial> {
         trial("nobodys_name_is_taken_over", nobodys_name_is_taken_over),
         trial("the_last_bytes_arrive", the_last_bytes_arrive),
         trial("standard_streams_and_files", standard_streams_and_files),
-        trial("ctrl_c_ends_it_cleanly", ctrl_c_ends_it_cleanly),
         trial(
             "a_port_has_one_owner_who_is_asked",
             a_port_has_one_owner_who_is_asked,
         ),
-        trial(
-            "the_console_comes_back_as_it_was",
-            the_console_comes_back_as_it_was,
-        ),
         trial("what_windows_lacks_is_refused", what_windows_lacks_is_refused),
-    ]
+    ];
+    #[cfg(unix)]
+    let more = console::trials();
+    #[cfg(windows)]
+    let more = Vec::new();
+    all.into_iter().chain(more).collect()
 }
 
 fn every_state_of_a_vms_pipe() {
@@ -89,7 +98,7 @@ fn a_pipe_that_somebody_has_is_busy() {
         "away",
         "busy (231: another program has the pipe, or the VM is being reset)",
     );
-    drop(other_end);
+    hang_up(other_end);
     assert_eq!(other.end().0, Some(0));
     bridge.wait_target("up", "connected");
 }
@@ -139,7 +148,7 @@ fn a_served_pipe() {
     second.wait("ended 109");
     let refused = bridge.wait("client_refused");
     assert!(refused.contains("serves one client"), "{refused}");
-    drop(wire);
+    hang_up(wire);
     assert_eq!(first.end().0, Some(0));
     bridge.wait("client_detached");
     let (_third, wire) = wired(&sandbox, "pipe-wire", &pipe);
@@ -185,7 +194,7 @@ fn the_last_bytes_arrive() {
     bridge.wait("client_attached");
     let bytes = random(300_000);
     vm.write_all(&bytes).unwrap();
-    drop(vm);
+    hang_up(vm);
     let mut got = Vec::new();
     wire.read_to_end(&mut got).unwrap();
     assert!(got == bytes, "{} of {} bytes came", got.len(), bytes.len());
@@ -227,32 +236,13 @@ fn standard_streams_and_files() {
     let mut bridge = Program::bridge(&sandbox, &["--once", &target, &file]);
     let mut vm = rig::with_deadlines(uart.accept().unwrap().0);
     vm.write_all(&bytes).unwrap();
-    drop(vm);
+    hang_up(vm);
     let (code, said) = bridge.end();
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(
         std::fs::read(&log).unwrap(),
         [b"kept ", bytes.as_slice()].concat()
     );
-}
-
-fn ctrl_c_ends_it_cleanly() {
-    let sandbox = Sandbox::new();
-    let uart = TcpListener::bind("127.0.0.1:0").unwrap();
-    let target = format!("connect:tcp:{}", uart.local_addr().unwrap());
-    let mut bridge = Program::bridge(&sandbox, &[&target, "listen:tcp:127.0.0.1:0"]);
-    let mut vm = rig::with_deadlines(uart.accept().unwrap().0);
-    bridge.wait_target("up", "connected");
-    // Wine makes the console event of it.
-    bridge.signal("INT");
-    assert_eq!(
-        vm.read(&mut [0; 8]).unwrap(),
-        0,
-        "the VM's end sees an end, no reset"
-    );
-    let (code, said) = bridge.end();
-    assert_eq!(code, Some(130), "{said}");
-    assert!(said.contains(r#""event":"stopped""#), "{said}");
 }
 
 fn a_port_has_one_owner_who_is_asked() {
@@ -278,26 +268,6 @@ fn a_port_has_one_owner_who_is_asked() {
     bridge.wait("client_detached");
 }
 
-fn the_console_comes_back_as_it_was() {
-    let sandbox = Sandbox::new();
-    let uart = TcpListener::bind("127.0.0.1:0").unwrap();
-    let target = format!("connect:tcp:{}", uart.local_addr().unwrap());
-    let words = ["console-mode", "vmserial.exe", "console", &target];
-    let mut console = OnTerminal::start(command(&sandbox, "testkit.exe", &words));
-    let mut vm = rig::with_deadlines(uart.accept().unwrap().0);
-    let before = console.wait("before ");
-    console.wait("Escape key is ^]");
-    let during = console.wait("during ");
-    assert_ne!(before, during);
-    // Ctrl-Z is the target's. (Wine's console makes nothing of Ctrl-C and of arrows: `docs/dev/windows.md`.)
-    console.keys.write_all(b"a\x01\x1a\rb").unwrap();
-    assert_eq!(read_until(&mut vm, b"b"), b"a\x01\x1a\rb");
-    console.keys.write_all(b"\x1d.").unwrap();
-    assert_eq!(console.wait("after "), before);
-    assert_eq!(console.wait("ended "), "0");
-    assert_eq!(console.end(), Some(0));
-}
-
 fn what_windows_lacks_is_refused() {
     let sandbox = Sandbox::new();
     for (target, client, words) in [
@@ -310,4 +280,9 @@ fn what_windows_lacks_is_refused() {
     }
     let (code, said) = Program::vmserial(&sandbox, &["bridge", "connect:pipe:COM3", "stdio"]).end();
     assert_eq!(code, Some(2), "{said}");
+}
+
+/// Closes a connection for all: on Windows a program that was started meanwhile may hold it too.
+fn hang_up(stream: TcpStream) {
+    stream.shutdown(Shutdown::Both).unwrap();
 }

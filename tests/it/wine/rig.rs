@@ -1,22 +1,19 @@
-//! The Windows program under Wine: where it is, how it is started, how one talks to it.
+//! How one talks to the Windows program, wherever it runs.
 
+use super::place::{PREFIX, command, missing};
 use crate::kit::{PATIENCE, Sandbox};
 use libtest_mimic::{Completion, Trial};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Instant;
 
-/// Makes a trial that needs Wine and the Windows program, and says why it cannot run where it cannot.
+/// Makes a trial that needs the Windows program, and says why it cannot run where it cannot.
 pub fn trial(name: &str, test: fn()) -> Trial {
-    Trial::ignorable_test(format!("wine_{name}"), move || match missing() {
+    Trial::ignorable_test(format!("{PREFIX}_{name}"), move || match missing() {
         None => {
             wake();
             test();
@@ -36,48 +33,6 @@ fn wake() {
     });
 }
 
-/// Why the Windows program cannot be run.
-fn missing() -> Option<String> {
-    if std::env::var("VMSERIAL_TEST_FAST").is_ok_and(|value| value == "1") {
-        return Some("Wine is left out (VMSERIAL_TEST_FAST=1)".into());
-    }
-    if wine().is_none() {
-        return Some("Wine is not installed".into());
-    }
-    if prefix().is_none() {
-        return Some("VMSERIAL_TEST_WINE_PREFIX is not set (`cargo xtask windows` says it)".into());
-    }
-    ["vmserial.exe", "testkit.exe", "bcryptprimitives.dll"]
-        .into_iter()
-        .find(|name| !folder().join(name).exists())
-        .map(|name| format!("`{name}` is not built (`cargo xtask windows`)"))
-}
-
-fn prefix() -> Option<PathBuf> {
-    std::env::var_os("VMSERIAL_TEST_WINE_PREFIX").map(PathBuf::from)
-}
-
-/// Debian's package `wine64` alone puts nothing on PATH.
-fn wine() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .flat_map(|folder| [folder.join("wine64"), folder.join("wine")])
-        .chain([PathBuf::from("/usr/lib/wine/wine64")])
-        .find(|program| program.is_file())
-}
-
-/// Where `cargo build --target x86_64-pc-windows-gnu` puts the programs.
-fn folder() -> PathBuf {
-    let own = Path::new(env!("CARGO_BIN_EXE_vmserial"));
-    let target = own.ancestors().nth(2).unwrap();
-    target.join("x86_64-pc-windows-gnu/debug")
-}
-
-/// The path of a file of this machine as Windows programs see it.
-pub fn windows_path(path: &Path) -> String {
-    format!("Z:{}", path.display().to_string().replace('/', "\\"))
-}
-
 /// A name of a pipe that no other trial has: all of them run in one Wine.
 pub fn pipe_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -86,23 +41,6 @@ pub fn pipe_name() -> String {
         std::process::id(),
         NEXT.fetch_add(1, Ordering::Relaxed)
     )
-}
-
-/// A Windows program of ours with its arguments, hermetic, in the sandbox.
-pub fn command(sandbox: &Sandbox, program: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(wine().unwrap());
-    command
-        .arg(folder().join(program))
-        .args(arguments)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("HOME", sandbox.path(""))
-        .env("WINEPREFIX", prefix().unwrap())
-        .env("WINEDEBUG", "-all")
-        .env("WINEDLLOVERRIDES", "mscoree,mshtml=")
-        .env("VMSERIAL_STATE", windows_path(&sandbox.path("state")))
-        .current_dir(sandbox.path(""));
-    command
 }
 
 /// A Windows program that runs. What it says on standard output and on standard error comes as one stream of lines.
@@ -209,16 +147,16 @@ impl Program {
     /// Closes its standard input, waits for its end, and returns its exit code and all that it said.
     pub fn end(&mut self) -> (Option<i32>, String) {
         drop(self.stdin.take());
-        let code = crate::kit::wait_until("the Windows program ends", || {
+        let code = crate::kit::wait_until(&format!("the program with pid {} ends", self.pid()), || {
             self.child.try_wait().unwrap().map(|status| status.code())
         });
         self.seen.extend(self.lines.iter());
         (code, self.seen.join("\n"))
     }
 
-    /// Sends a signal of this machine by name.
-    pub fn signal(&self, name: &str) {
-        crate::kit::kill(self.child.id(), name);
+    /// Returns this machine's identifier of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn said(&mut self) -> String {
@@ -276,7 +214,7 @@ pub fn wired(sandbox: &Sandbox, name: &str, pipe: &str) -> (Program, TcpStream) 
 
 /// Sends `count` random bytes each way at the same time, and sees to it that the same ones arrive.
 pub fn both_ways(one: &TcpStream, other: &TcpStream, count: usize) {
-    let bytes = crate::bridge_rig::random(2 * count);
+    let bytes = crate::bytes::random(2 * count);
     let (there, back) = bytes.split_at(count);
     std::thread::scope(|scope| {
         for (mut from, mut to, bytes) in [(one, other, there), (other, one, back)] {
@@ -289,92 +227,4 @@ pub fn both_ways(one: &TcpStream, other: &TcpStream, count: usize) {
             });
         }
     });
-}
-
-/// A Windows program on a terminal: its console, which Wine has only there.
-pub struct OnTerminal {
-    child: Child,
-    pub keys: File,
-    screen: Receiver<Vec<u8>>,
-    shown: Vec<u8>,
-}
-
-impl OnTerminal {
-    pub fn start(mut command: Command) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let open = || File::options().read(true).write(true).open(&name).unwrap();
-        // Wine's console leaves it to the terminal to make signals and to swallow keys.
-        let terminal = open();
-        let mut raw = tcgetattr(&terminal).unwrap();
-        raw.make_raw();
-        tcsetattr(&terminal, OptionalActions::Now, &raw).unwrap();
-        let child = command
-            .env("TERM", "xterm")
-            .stdin(open())
-            .stdout(open())
-            .stderr(open())
-            .spawn()
-            .unwrap();
-        let mut terminal = File::from(master);
-        let keys = terminal.try_clone().unwrap();
-        let (sender, screen) = channel();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            // The terminal's end is an error.
-            while let Ok(count @ 1..) = terminal.read(&mut buffer) {
-                if sender.send(buffer[..count].to_vec()).is_err() {
-                    return;
-                }
-            }
-        });
-        Self {
-            child,
-            keys,
-            screen,
-            shown: Vec::new(),
-        }
-    }
-
-    /// Waits until the screen has shown `part`, and returns what follows up to the end of that line. The console draws:
-    /// between the characters of a line there is nothing, between lines anything.
-    pub fn wait(&mut self, part: &str) -> String {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let text = String::from_utf8_lossy(&self.shown).into_owned();
-            if let Some(at) = text.find(part) {
-                let rest = &text[at + part.len()..];
-                if let Some(end) = rest.find(['\r', '\n', '\x1b']) {
-                    return rest[..end].trim().to_owned();
-                }
-            }
-            match self
-                .screen
-                .recv_timeout(until.saturating_duration_since(Instant::now()))
-            {
-                Ok(bytes) => self.shown.extend(bytes),
-                Err(error) => panic!(
-                    "no `{part}` ({error}): {:?}",
-                    String::from_utf8_lossy(&self.shown)
-                ),
-            }
-        }
-    }
-
-    /// Waits for its end and returns its exit code.
-    pub fn end(&mut self) -> Option<i32> {
-        crate::kit::wait_until("the Windows program ends", || {
-            self.child.try_wait().unwrap().map(|status| status.code())
-        })
-    }
-}
-
-impl Drop for OnTerminal {
-    fn drop(&mut self) {
-        // Ended already is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
