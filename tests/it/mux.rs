@@ -21,6 +21,10 @@ pub fn trials() -> Vec<Trial> {
             "a_stopped_reader_holds_nobody_up",
             a_stopped_reader_holds_nobody_up,
         ),
+        trial(
+            "a_hundred_clients_leave_nothing_behind",
+            a_hundred_clients_leave_nothing_behind,
+        ),
         trial("one_writes_and_the_next_waits", one_writes_and_the_next_waits),
         trial(
             "who_is_taken_over_is_told_by_whom",
@@ -121,6 +125,31 @@ fn a_stopped_reader_holds_nobody_up() {
     let lines = got.split(|&byte| byte == b'\n');
     let marks = lines.filter(|line| line.starts_with(b"[vmserial: ") && line.ends_with(b" bytes skipped]\r"));
     assert_eq!(marks.count(), 1);
+}
+
+fn a_hundred_clients_leave_nothing_behind() {
+    let sandbox = Sandbox::new();
+    let listener = vm(&sandbox);
+    let rig = bridge(&sandbox, &["--as=console"], &["listen:unix@c"]);
+    let mut target = accepted(&listener);
+    let _stays = attach(&sandbox.path("c"), &mut target);
+    let descriptors = || {
+        let folder = format!("/proc/{}/fd", rig.pid());
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    let before = descriptors();
+    for _ in 0..100 {
+        drop(attach(&sandbox.path("c"), &mut target));
+    }
+    let mut control = Control::connect(&sandbox);
+    wait_until("only one is attached", || {
+        let status = control.ask("status", &json!({}));
+        (status["result"]["clients"].as_array().unwrap().len() == 1).then_some(())
+    });
+    drop(control);
+    wait_until("every descriptor is closed", || {
+        (descriptors() == before).then_some(())
+    });
 }
 
 fn one_writes_and_the_next_waits() {

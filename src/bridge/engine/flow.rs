@@ -51,9 +51,8 @@ impl Engine {
         let bytes = &scratch[..count];
         let offset = self.counters.from_target;
         self.counters.from_target += count as u64;
-        let now = jiff::Timestamp::now();
         if let Some(at) = self.flow.history().map(History::end) {
-            self.timeline.note(now, at);
+            self.timeline.note(jiff::Timestamp::now(), at);
         }
         let told = self.log.write(self.now, offset, bytes);
         self.emit_all(told);
