@@ -8,12 +8,15 @@ use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-/// How many events or chunks of output a slow subscriber may be behind before it is told that it lagged.
+/// How many chunks of output a slow subscriber may be behind before it is told that it lagged.
 pub(crate) const SUBSCRIBER_BACKLOG: usize = 1024;
+
+/// The same for events, whose queue every bridge has from the start: a process of 1,000 ports has 1,000 of them.
+const EVENT_BACKLOG: usize = 256;
 
 /// Number of a client's connection; from 1, never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -239,7 +242,8 @@ pub struct BridgeHandle {
     // there are never more entries than callers.
     commands: mpsc::UnboundedSender<Command>,
     events: broadcast::Sender<SharedEvent>,
-    output: broadcast::Sender<OutputChunk>,
+    /// Made by the first subscriber: its queue is 60 KB big, and a port that nobody asks needs none.
+    output: Arc<OnceLock<broadcast::Sender<OutputChunk>>>,
 }
 
 impl BridgeHandle {
@@ -247,8 +251,8 @@ impl BridgeHandle {
         let (commands, receiver) = mpsc::unbounded_channel();
         let handle = Self {
             commands,
-            events: broadcast::Sender::new(SUBSCRIBER_BACKLOG),
-            output: broadcast::Sender::new(SUBSCRIBER_BACKLOG),
+            events: broadcast::Sender::new(EVENT_BACKLOG),
+            output: Arc::default(),
         };
         (handle, receiver)
     }
@@ -268,15 +272,18 @@ impl BridgeHandle {
     /// Subscribes to what the target sends from now on. A subscriber that lags finds the gap by the offsets and can
     /// read it from [`BridgeHandle::history`] where the policy keeps one.
     pub fn output(&self) -> broadcast::Receiver<OutputChunk> {
-        self.output.subscribe()
+        self.output
+            .get_or_init(|| broadcast::Sender::new(SUBSCRIBER_BACKLOG))
+            .subscribe()
     }
 
     pub(crate) fn event_sender(&self) -> &broadcast::Sender<SharedEvent> {
         &self.events
     }
 
-    pub(crate) fn output_sender(&self) -> &broadcast::Sender<OutputChunk> {
-        &self.output
+    /// Returns where the target's output goes, if somebody subscribed to it.
+    pub(crate) fn output_sender(&self) -> Option<&broadcast::Sender<OutputChunk>> {
+        self.output.get().filter(|output| output.receiver_count() > 0)
     }
 
     /// Makes an open stream a console. `console` and `console+gdb` allow any number, `raw` one; a debugger's own port none.

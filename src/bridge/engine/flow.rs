@@ -70,9 +70,9 @@ impl Engine {
 
     /// Gives a part of the stream to whoever has subscribed; on a shared port that is the consoles' part.
     pub(super) fn publish(&self, offset: u64, bytes: &[u8]) {
-        if self.handle.output_sender().receiver_count() > 0 {
+        if let Some(output) = self.handle.output_sender() {
             // The last receiver may have left in between.
-            let _ = self.handle.output_sender().send(OutputChunk {
+            let _ = output.send(OutputChunk {
                 offset,
                 bytes: Arc::from(bytes),
             });
@@ -82,9 +82,7 @@ impl Engine {
     /// Moves a big chunk of the target to its only client without copying. `None` if it is to be read, because it is
     /// no bulk or because somebody looks at the bytes.
     fn take_bulk_of_target(&mut self, context: &mut Context<'_>) -> Option<bool> {
-        if !matches!(self.flow, Flow::Raw { .. })
-            || self.log.is_on()
-            || self.handle.output_sender().receiver_count() > 0
+        if !matches!(self.flow, Flow::Raw { .. }) || self.log.is_on() || self.handle.output_sender().is_some()
         {
             return None;
         }

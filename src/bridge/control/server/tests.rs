@@ -47,7 +47,7 @@ async fn engine(bridge: BridgeHandle, mut commands: tokio::sync::mpsc::Unbounded
                         offset: 0,
                         bytes: part.into(),
                     };
-                    bridge.output_sender().send(chunk).unwrap();
+                    bridge.output_sender().unwrap().send(chunk).unwrap();
                 }
             }
             Command::Stop(_, reply) => {
