@@ -15,6 +15,11 @@ use vmserial_testkit::faults::{Action, HypervisorEnd};
 #[derive(Clone, Copy)]
 struct Policy {
     name: &'static str,
+    /// The client endpoint that is played, and what else is served.
+    client: &'static str,
+    beside: &'static [&'static str],
+    /// So many bytes at once are kept at least, however slow the client.
+    most: usize,
     /// Said first on each connection, turn by turn: the client's bytes, and what they become at the VM.
     greeting: fn() -> Vec<Turn>,
     /// A question and its answer of about so many bytes.
@@ -38,24 +43,42 @@ struct Turn {
     client_gets: Vec<u8>,
 }
 
-const POLICIES: [Policy; 3] = [
+const POLICIES: [Policy; 4] = [
     Policy {
         name: "raw",
+        client: "listen:unix",
+        beside: &[],
+        most: usize::MAX,
         greeting: Vec::new,
         talk: bytes,
         away: Away::Dropped,
     },
     Policy {
         name: "console",
+        client: "listen:unix",
+        beside: &[],
+        most: usize::MAX,
         greeting: Vec::new,
         talk: bytes,
         away: Away::RefusedWithANotice,
     },
     Policy {
         name: "gdb",
+        client: "listen:unix",
+        beside: &[],
+        most: usize::MAX,
         greeting: attach_gdb,
         talk: packets,
         away: Away::AnsweredByUs,
+    },
+    Policy {
+        name: "console+gdb",
+        client: "console=listen:unix",
+        beside: &["gdb=listen:unix"],
+        most: usize::MAX,
+        greeting: Vec::new,
+        talk: bytes,
+        away: Away::RefusedWithANotice,
     },
 ];
 
@@ -206,13 +229,15 @@ impl Rig {
             (None, _) => format!("listen:unix:{}", path.display()),
             _ => format!("connect:unix:{}", path.display()),
         };
-        let mut bridge = sandbox.start([
+        let mut words = vec![
             "-v".to_owned(),
             "bridge".into(),
             target,
-            sandbox.endpoint("listen:unix", "c"),
+            sandbox.endpoint(policy.client, "c"),
             format!("--as={}", policy.name),
-        ]);
+        ];
+        words.extend(policy.beside.iter().map(|kind| sandbox.endpoint(kind, "g")));
+        let mut bridge = sandbox.start(words);
         let mut vm = vm.unwrap_or_else(|| {
             let line = bridge.wait_line("listening target");
             match line.rsplit_once("tcp:") {
@@ -247,7 +272,7 @@ impl Rig {
 
     /// A question and its answer, which both arrive whole.
     fn talk(&mut self, count: usize) {
-        let turn = (self.policy.talk)(count);
+        let turn = (self.policy.talk)(count.min(self.policy.most));
         self.take(&turn, vec![Action::Send(turn.vm_sends.clone())]);
     }
 
@@ -338,8 +363,8 @@ fn single_bytes(rig: &mut Rig) {
 }
 
 fn flood(rig: &mut Rig) {
-    let turn = (rig.policy.talk)(300_000);
-    let count = 1 << 20;
+    let turn = (rig.policy.talk)(rig.policy.most.min(300_000));
+    let count = rig.policy.most.min(1 << 20);
     let gets = [&vec![0xff; count][..], &turn.client_gets].concat();
     let delivery = vec![Action::Flood(0xff, count), Action::Send(turn.vm_sends.clone())];
     rig.take_with(&turn, delivery, &gets);
@@ -347,7 +372,7 @@ fn flood(rig: &mut Rig) {
 }
 
 fn half_close(rig: &mut Rig) {
-    let turn = (rig.policy.talk)(300_000);
+    let turn = (rig.policy.talk)(rig.policy.most.min(300_000));
     // What it sent before its end arrives.
     rig.take(
         &turn,
