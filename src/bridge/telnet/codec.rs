@@ -231,11 +231,20 @@ pub(super) fn width(bytes: &[u8], at: usize, mode: Mode) -> usize {
 
 /// Appends data bytes as they are on the wire. A CR at the end is CR NUL, because nobody knows what follows.
 pub(super) fn encode(bytes: &[u8], mode: Mode, wire: &mut Vec<u8>) {
-    for (at, &byte) in bytes.iter().enumerate() {
-        wire.push(byte);
-        if width(bytes, at, mode) == 2 {
-            wire.push(if byte == IAC { IAC } else { 0 });
+    let mut from = 0;
+    while from < bytes.len() {
+        let run = bytes[from..]
+            .iter()
+            .position(|&byte| byte == IAC || (byte == CR && mode == Mode::Nvt))
+            .map_or(bytes.len(), |run| from + run);
+        wire.extend_from_slice(&bytes[from..run]);
+        if run < bytes.len() {
+            wire.push(bytes[run]);
+            if width(bytes, run, mode) == 2 {
+                wire.push(if bytes[run] == IAC { IAC } else { 0 });
+            }
         }
+        from = run + 1;
     }
 }
 
