@@ -222,8 +222,10 @@ fn disconnect_and_attach_again() {
         breaks,
         "it was known to be stopped"
     );
+    let mark = stage.shell.mark();
     stage.gdb.command("detach");
-    // And once more, now that it runs.
+    // And once more, now that it runs: a BREAK that comes while kgdb is on its way out is lost (docs/dev/kgdb-wire.md).
+    stage.shell.wait(mark, TICK);
     stage.attach_to_a_running_kernel();
     stage.gdb.command("detach");
     stage.end();
