@@ -30,6 +30,7 @@ mod mux;
 mod plan_apply;
 mod profile;
 mod pty;
+mod real_clients;
 mod setup_qemu;
 mod setup_vmware;
 mod sshd;
@@ -60,6 +61,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(endpoint::trials());
     trials.extend(exec::trials());
     trials.extend(faults::trials());
+    trials.extend(real_clients::trials());
     trials.extend(via::trials());
     trials.extend(pty::trials());
     trials.extend(joined::trials());
