@@ -1,15 +1,88 @@
-//! Endpoints as strings in YAML and JSON: one spelling everywhere, and a schema that says so.
+//! Endpoints as strings in YAML and JSON: one spelling everywhere, and a schema that says so. A client that is
+//! a command may also be a list of words, `{exec: [PROGRAM, ARGUMENT, …]}`, which needs no quotes.
 
-use super::{ClientSpec, EndpointError, EndpointSpec};
+use super::{Address, ClientSpec, EndpointError, EndpointSpec, ExecCommand};
 use crate::model::break_with::BreakWith;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::Error as _;
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+/// Reads a string of the grammar, or a command as a list.
+struct TextOrCommand<T>(PhantomData<T>);
+
+impl<'de, T: FromStr<Err = EndpointError> + From<ExecCommand>> Visitor<'de> for TextOrCommand<T> {
+    type Value = T;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an endpoint, or `exec:` with a list of words")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        let key: Option<String> = map.next_key()?;
+        if key.as_deref() != Some("exec") {
+            return Err(A::Error::unknown_field(key.as_deref().unwrap_or(""), &["exec"]));
+        }
+        let words = map.next_value()?;
+        if map.next_key::<IgnoredAny>()?.is_some() {
+            return Err(A::Error::custom("`exec` stands alone"));
+        }
+        let command = ExecCommand::from_words(words);
+        let command =
+            command.ok_or_else(|| A::Error::custom("`exec` needs a program, and no word has a NUL"))?;
+        Ok(command.into())
+    }
+}
+
+impl From<ExecCommand> for ClientSpec {
+    fn from(command: ExecCommand) -> Self {
+        Self {
+            prefix: None,
+            endpoint: EndpointSpec::new(None, Address::Exec(command)),
+        }
+    }
+}
+
+/// The schema of [`TextOrCommand`].
+fn text_or_command(text: Schema) -> Schema {
+    json_schema!({ "anyOf": [text, {
+        "type": "object",
+        "description": "A command's standard input and output: the program and its arguments",
+        "properties": { "exec": { "type": "array", "items": { "type": "string" }, "minItems": 1 } },
+        "required": ["exec"],
+        "additionalProperties": false
+    }] })
+}
+
+fn only_text(text: Schema) -> Schema {
+    text
+}
+
+fn read_text<'de, T: FromStr<Err = EndpointError>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let text = Cow::<'de, str>::deserialize(deserializer)?;
+    text.parse().map_err(D::Error::custom)
+}
+
+fn read_text_or_command<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err = EndpointError> + From<ExecCommand>,
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_any(TextOrCommand(PhantomData))
+}
 
 /// Writes a type that has a grammar as the string of that grammar.
 macro_rules! string_in_files {
-    ($type:ty, $name:literal, $description:literal, [$($example:literal),+]) => {
+    ($type:ty, $read:ident, $schema:ident, $name:literal, $description:literal, [$($example:literal),+]) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -18,8 +91,7 @@ macro_rules! string_in_files {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(|error: EndpointError| D::Error::custom(error))
+                $read(deserializer)
             }
         }
 
@@ -33,7 +105,7 @@ macro_rules! string_in_files {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "format": $name, "description": $description, "examples": [$($example),+] })
+                $schema(json_schema!({ "type": "string", "format": $name, "description": $description, "examples": [$($example),+] }))
             }
         }
     };
@@ -41,6 +113,8 @@ macro_rules! string_in_files {
 
 string_in_files!(
     EndpointSpec,
+    read_text,
+    only_text,
     "Endpoint",
     "An endpoint, `[listen:|connect:]KIND:ADDRESS[,option=value…]`; docs/reference/endpoints.md has the grammar",
     [
@@ -52,6 +126,8 @@ string_in_files!(
 );
 string_in_files!(
     ClientSpec,
+    read_text_or_command,
+    text_or_command,
     "Client",
     "A client of a bridge, `[console=|gdb=|kd=|ro=]ENDPOINT`, with our role",
     [
@@ -62,6 +138,8 @@ string_in_files!(
 );
 string_in_files!(
     BreakWith,
+    read_text,
+    only_text,
     "BreakWith",
     "How BREAK reaches the guest, `telnet|rfc2217|tty|qmp:PATH[,id=ID]|exec:COMMAND|none`",
     ["qmp:/run/vm/qmp.sock,id=ser0", "telnet", "none"]
@@ -89,6 +167,22 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_is_a_command_may_be_a_list_of_words() {
+        let client: ClientSpec = serde_json::from_str(r#"{"exec": ["nc", "-U", "a b"]}"#).unwrap();
+        assert_eq!(client, "exec:nc -U 'a b'".parse().unwrap());
+        assert_eq!(serde_json::to_string(&client).unwrap(), r#""exec:nc -U 'a b'""#);
+        for wrong in [
+            r#"{"exec": []}"#,
+            r#"{"run": ["a"]}"#,
+            r#"{"exec": "a"}"#,
+            r#"{"exec": ["a"], "x": 1}"#,
+            "{}",
+        ] {
+            assert!(serde_json::from_str::<ClientSpec>(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_wrong_string_in_a_file_is_told_as_on_the_command_line() {
         let error = serde_json::from_str::<ClientSpec>(r#""gdb=tcp:1""#).unwrap_err();
         assert!(error.to_string().contains("column 5: expected a role"), "{error}");
@@ -102,10 +196,8 @@ mod tests {
         for example in schema["examples"].as_array().unwrap() {
             example.as_str().unwrap().parse::<EndpointSpec>().unwrap();
         }
-        for example in schemars::schema_for!(ClientSpec).to_value()["examples"]
-            .as_array()
-            .unwrap()
-        {
+        let schema = schemars::schema_for!(ClientSpec).to_value();
+        for example in schema["anyOf"][0]["examples"].as_array().unwrap() {
             example.as_str().unwrap().parse::<ClientSpec>().unwrap();
         }
         for example in schemars::schema_for!(BreakWith).to_value()["examples"]
