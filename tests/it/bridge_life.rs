@@ -182,7 +182,6 @@ fn not_served() {
     for (target, client) in [
         ("connect:unix:/x", "listen:pipe:vm1"),
         ("pty:/tmp/x,via=root@h", "pty"),
-        ("connect:unix:/x", "kd=pty"),
     ] {
         let ended = sandbox.run(["bridge", target, client]);
         assert_eq!(ended.code, Some(5), "{target} {client}");

@@ -334,6 +334,8 @@ impl Rig {
         self.client.write_all(&[b"+", &*packet("D")].concat()).unwrap();
         read_until(&mut self.client, b"$OK#9a");
         self.client.write_all(b"+").unwrap();
+        // Its place is free only when it is gone.
+        self.client.shutdown(std::net::Shutdown::Both).unwrap();
         self.client = connect(&self.sandbox.path("c"));
         self.bridge.wait_line("client 1 attached");
     }

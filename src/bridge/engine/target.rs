@@ -5,9 +5,10 @@ use crate::bridge::dial::TargetSource;
 use crate::bridge::event::TargetState;
 use crate::bridge::open::{self, Listener, Side, away_reason};
 use crate::bridge::openings::{Openings, longest_pause, starts_something};
-use crate::bridge::sys;
+use crate::bridge::sys::{self, SocketMark};
 use crate::model::{Address, Deadline, EndpointSpec, FailureKind, Problem, Role};
 use std::fmt;
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,7 +20,19 @@ const LOCATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A driver that cannot find the port is asked at most this rarely.
 const LONGEST_LOCATE_PAUSE: Duration = Duration::from_secs(2);
 
-type DialResult = Result<(Channel, EndpointSpec), (String, Option<EndpointSpec>)>;
+/// A socket file that nobody answered at is taken for dead so long, as long as it is untouched: a program may make its
+/// file some time before it listens.
+const DEAD_FOR: Duration = Duration::from_secs(1);
+
+/// Why a dial failed.
+struct DialFailure {
+    reason: String,
+    endpoint: Option<EndpointSpec>,
+    /// The socket file that nobody answered at.
+    dead: Option<SocketMark>,
+}
+
+type DialResult = Result<(Channel, EndpointSpec), DialFailure>;
 type DialFuture = Pin<Box<dyn Future<Output = DialResult> + Send>>;
 
 enum Link {
@@ -72,6 +85,8 @@ pub(super) struct TargetSide {
     /// Each dial starts a command: the pause is that of its last end, not of its start.
     is_command: bool,
     dialled_at: Option<Instant>,
+    /// A socket file that nobody answered at, and when.
+    dead: Option<(SocketMark, Instant)>,
     pub endpoint: String,
     pub reason: String,
     pub connections: u64,
@@ -107,6 +122,7 @@ impl TargetSide {
             longest_pause: every,
             is_command: false,
             dialled_at: None,
+            dead: None,
             endpoint: "not located yet".into(),
             reason: "not dialled yet".into(),
             connections: 0,
@@ -233,6 +249,10 @@ impl TargetSide {
             && until <= now
         {
             self.dialled_at = Some(now);
+            if self.is_still_dead(now) {
+                self.link = Link::Waiting(beat(now, self.pause));
+                return None;
+            }
             self.link = Link::Dialling(Box::pin(locate_and_dial(
                 self.source.clone(),
                 self.openings.clone(),
@@ -252,7 +272,12 @@ impl TargetSide {
                 self.came(channel);
                 Some(Change::Up { peer })
             }
-            Poll::Ready(Err((reason, endpoint))) => {
+            Poll::Ready(Err(DialFailure {
+                reason,
+                endpoint,
+                dead,
+            })) => {
+                self.dead = dead.map(|mark| (mark, now));
                 self.longest_pause = match (&endpoint, &self.source) {
                     (Some(endpoint), _) | (None, TargetSource::Fixed(endpoint)) => {
                         longest_pause(endpoint, self.every)
@@ -265,14 +290,35 @@ impl TargetSide {
                 self.reason = reason;
                 self.undecided = false;
                 let at = self.dialled_at.unwrap_or(now);
-                self.link = Link::Waiting((at + self.pause).max(now));
+                self.link = Link::Waiting(if self.dead.is_some() {
+                    beat(now, self.pause)
+                } else {
+                    (at + self.pause).max(now)
+                });
                 self.pause = (self.pause * 2).min(self.longest_pause);
                 Some(Change::Failed)
             }
         }
     }
 
+    /// Tells whether the socket file that nobody answered at is still the same: a look costs a tenth of a dial, and a
+    /// lab has hundreds of VMs that are off.
+    fn is_still_dead(&self, now: Instant) -> bool {
+        let Some((mark, at)) = self.dead else {
+            return false;
+        };
+        let TargetSource::Fixed(EndpointSpec {
+            address: Address::Unix(path),
+            ..
+        }) = &self.source
+        else {
+            return false;
+        };
+        now < at + DEAD_FOR && SocketMark::of(path).is_ok_and(|found| found == mark)
+    }
+
     fn came(&mut self, channel: Channel) {
+        self.dead = None;
         self.link = Link::Up(channel);
         self.reason = "connected".into();
         self.connections += 1;
@@ -293,25 +339,55 @@ async fn locate_and_dial(source: TargetSource, openings: Openings, now: Instant)
             let asked = tokio::task::spawn_blocking(move || dialer.locate(deadline)).await;
             let endpoint = match asked {
                 Ok(Ok(endpoint)) => endpoint,
-                Ok(Err(reason)) => return Err((reason, None)),
-                Err(error) => return Err((error.to_string(), None)),
+                Ok(Err(reason)) => return failed(reason, None),
+                Err(error) => return failed(error.to_string(), None),
             };
             if let Err(problem) = openings.check(&endpoint, Side::Target) {
-                return Err((problem.message, Some(endpoint)));
+                return failed(problem.message, Some(endpoint));
             }
             if endpoint.role == Some(Role::Listen) {
-                return Err((
-                    format!("`{endpoint}` would have to be listened on from the start"),
-                    Some(endpoint),
-                ));
+                let reason = format!("`{endpoint}` would have to be listened on from the start");
+                return failed(reason, Some(endpoint));
             }
             endpoint
         }
     };
+    // Before the dial: a file that is made during it is another one.
+    let mark = match &endpoint.address {
+        Address::Unix(path) if endpoint.via.is_empty() => SocketMark::of(path).ok(),
+        _ => None,
+    };
     match openings.dial(&endpoint).await {
         Ok(channel) => Ok((channel, endpoint)),
-        Err(error) => Err((away_reason(&error), Some(endpoint))),
+        Err(error) => Err(DialFailure {
+            reason: away_reason(&error),
+            endpoint: Some(endpoint),
+            dead: mark.filter(|_| {
+                matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                )
+            }),
+        }),
     }
+}
+
+fn failed(reason: String, endpoint: Option<EndpointSpec>) -> DialResult {
+    Err(DialFailure {
+        reason,
+        endpoint,
+        dead: None,
+    })
+}
+
+/// Returns when a socket that nobody answers at is looked at next: within the pause, at the same moments for all ports of
+/// the process, so that one wake-up of a thread serves all of them.
+fn beat(now: Instant, pause: Duration) -> Instant {
+    static FIRST: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let since = now.saturating_duration_since(*FIRST.get_or_init(|| now));
+    let pause = pause.max(Duration::from_millis(1));
+    let over = since.as_nanos() % pause.as_nanos();
+    now + pause - Duration::from_nanos(u64::try_from(over).unwrap_or(0))
 }
 
 /// Polls a future that never waits.

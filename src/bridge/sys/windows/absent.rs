@@ -72,3 +72,18 @@ impl Splice {
         match self.0 {}
     }
 }
+
+/// A Unix socket's file; Windows serves none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketMark(Infallible);
+
+impl SocketMark {
+    /// Refuses.
+    ///
+    /// # Errors
+    ///
+    /// Always.
+    pub fn of(_path: &Path) -> io::Result<Self> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}

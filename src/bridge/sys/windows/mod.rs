@@ -11,7 +11,7 @@ mod stream;
 mod tcp;
 mod tty;
 
-pub use absent::{PtyServer, Splice, open_pty};
+pub use absent::{PtyServer, SocketMark, Splice, open_pty};
 pub use pipe::{check_target_path, dial_local, pipe_path};
 pub use pipe_server::{LocalListener, listen_local};
 pub use signal::StopSignals;
