@@ -4,6 +4,7 @@ mod attach;
 mod cases;
 mod death;
 mod gone;
+mod kdb;
 mod properties;
 mod replay;
 mod rig;
