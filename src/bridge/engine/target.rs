@@ -20,9 +20,8 @@ const LOCATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A driver that cannot find the port is asked at most this rarely.
 const LONGEST_LOCATE_PAUSE: Duration = Duration::from_secs(2);
 
-/// A socket file that nobody answered at is taken for dead so long, as long as it is untouched: a program may make its
-/// file some time before it listens.
-const DEAD_FOR: Duration = Duration::from_secs(1);
+/// A socket file that nobody answered at is taken for dead so long, as long as it is untouched.
+const DEAD_FOR: Duration = Duration::from_secs(10);
 
 /// Why a dial failed.
 struct DialFailure {
@@ -362,11 +361,12 @@ async fn locate_and_dial(source: TargetSource, openings: Openings, now: Instant)
         Err(error) => Err(DialFailure {
             reason: away_reason(&error),
             endpoint: Some(endpoint),
-            dead: mark.filter(|_| {
-                matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                )
+            dead: mark.filter(|mark| {
+                mark.is_settled()
+                    && matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                    )
             }),
         }),
     }

@@ -4,14 +4,13 @@ use super::owner::tcp_peer_is_closed;
 use super::pty::PtyStream;
 use crate::bridge::stdio::StdioStream;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fd::{AsFd, BorrowedFd};
-use rustix::io::retry_on_intr;
-use rustix::net::{RecvFlags, sockopt};
+use rustix::fd::AsFd;
+use rustix::net::sockopt;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A stream of the operating system.
@@ -54,38 +53,6 @@ fn hung_up(stream: &impl AsFd) -> bool {
             .intersects(PollFlags::HUP | PollFlags::ERR)
 }
 
-/// A read that brought this much is bulk, and the next one is tried at once.
-const BULK: usize = 16 << 10;
-
-/// Reads from a socket that is ready. `None`: it was not, after all.
-///
-/// tokio's own read takes every short read for the last one and waits for the system to tell of more, but a Unix
-/// socket seldom fills a big buffer: each chunk of a flood would cost a wake-up. So only a small read is the last one.
-fn received(
-    buffer: &mut ReadBuf<'_>,
-    try_io: impl FnOnce(&mut dyn FnMut(BorrowedFd<'_>) -> io::Result<()>) -> io::Result<()>,
-) -> Option<io::Result<()>> {
-    let room = buffer.initialize_unfilled();
-    let mut count = None;
-    let result = try_io(&mut |socket| {
-        let (read, _) = retry_on_intr(|| rustix::net::recv(socket, &mut *room, RecvFlags::empty()))?;
-        count = Some(read);
-        // "Would block" makes tokio wait before the next read; what was read is in `count`.
-        if read > 0 && read < room.len().min(BULK) {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(())
-    });
-    match (count, result) {
-        (Some(count), _) => {
-            buffer.advance(count);
-            Some(Ok(()))
-        }
-        (None, Err(error)) if error.kind() == io::ErrorKind::WouldBlock => None,
-        (None, result) => Some(result),
-    }
-}
-
 /// Sends small packets at once (a kgdb session is bound by round trips) and finds dead peers: first probe after 30 s,
 /// then each 10 s, three of them.
 pub fn tune_tcp(stream: &TcpStream) -> io::Result<()> {
@@ -110,22 +77,8 @@ impl AsyncRead for NativeStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Unix(stream) => loop {
-                ready!(stream.poll_read_ready(context))?;
-                if let Some(result) = received(buffer, |read| {
-                    stream.try_io(Interest::READABLE, || read(stream.as_fd()))
-                }) {
-                    return Poll::Ready(result);
-                }
-            },
-            Self::Tcp(stream) => loop {
-                ready!(stream.poll_read_ready(context))?;
-                if let Some(result) = received(buffer, |read| {
-                    stream.try_io(Interest::READABLE, || read(stream.as_fd()))
-                }) {
-                    return Poll::Ready(result);
-                }
-            },
+            Self::Unix(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Pty(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Stdio(stream) => Pin::new(stream).poll_read(context, buffer),
         }

@@ -86,4 +86,9 @@ impl SocketMark {
     pub fn of(_path: &Path) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
+
+    /// Tells whether the file will stay as it is.
+    pub fn is_settled(&self) -> bool {
+        match self.0 {}
+    }
 }
