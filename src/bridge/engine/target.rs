@@ -31,7 +31,7 @@ struct DialFailure {
     dead: Option<SocketMark>,
 }
 
-type DialResult = Result<(Channel, EndpointSpec), DialFailure>;
+type DialResult = Result<(Channel, EndpointSpec), Box<DialFailure>>;
 type DialFuture = Pin<Box<dyn Future<Output = DialResult> + Send>>;
 
 enum Link {
@@ -271,11 +271,12 @@ impl TargetSide {
                 self.came(channel);
                 Some(Change::Up { peer })
             }
-            Poll::Ready(Err(DialFailure {
-                reason,
-                endpoint,
-                dead,
-            })) => {
+            Poll::Ready(Err(failure)) => {
+                let DialFailure {
+                    reason,
+                    endpoint,
+                    dead,
+                } = *failure;
                 self.dead = dead.map(|mark| (mark, now));
                 self.longest_pause = match (&endpoint, &self.source) {
                     (Some(endpoint), _) | (None, TargetSource::Fixed(endpoint)) => {
@@ -358,7 +359,7 @@ async fn locate_and_dial(source: TargetSource, openings: Openings, now: Instant)
     };
     match openings.dial(&endpoint).await {
         Ok(channel) => Ok((channel, endpoint)),
-        Err(error) => Err(DialFailure {
+        Err(error) => Err(Box::new(DialFailure {
             reason: away_reason(&error),
             endpoint: Some(endpoint),
             dead: mark.filter(|mark| {
@@ -368,16 +369,16 @@ async fn locate_and_dial(source: TargetSource, openings: Openings, now: Instant)
                         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
                     )
             }),
-        }),
+        })),
     }
 }
 
 fn failed(reason: String, endpoint: Option<EndpointSpec>) -> DialResult {
-    Err(DialFailure {
+    Err(Box::new(DialFailure {
         reason,
         endpoint,
         dead: None,
-    })
+    }))
 }
 
 /// Returns when a socket that nobody answers at is looked at next: within the pause, at the same moments for all ports of
