@@ -7,8 +7,8 @@ use crate::cli::target::{one_target, targets, the_one};
 use crate::config::load::is_profile;
 use crate::model::endpoint::TargetOrEndpointError;
 use crate::model::{
-    BreakWith, EndpointError, EndpointSpec, FailureKind, LogSpec, PortIndex, Problem, TargetOrEndpoint,
-    TargetSpec,
+    BreakWith, ClientSpec, EndpointError, EndpointSpec, FailureKind, LogSpec, Policy, PortIndex, Problem,
+    TargetOrEndpoint, TargetSpec,
 };
 use crate::runner::break_means::break_means;
 use crate::runner::local::Local;
@@ -84,6 +84,8 @@ pub struct PortPlace {
     pub break_means: BreakMeans,
     /// Logs of the profile.
     pub log: LogSpec,
+    /// Whom the profile serves beside a console on a port that kgdb shares; `None` where consoles have it for themselves.
+    pub shared_with: Option<Vec<ClientSpec>>,
     /// The target's name and its profile, if that was named.
     pub profile_target: Option<(String, Option<PathBuf>)>,
 }
@@ -137,6 +139,7 @@ impl PortPlace {
             target: found.source,
             break_means: found.break_means,
             log: port.log,
+            shared_with: (port.policy == Policy::ConsoleGdb).then_some(port.serve),
             profile_target: Some((
                 name.to_string(),
                 args.profile().or_else(|| context.profile.clone()),
@@ -164,6 +167,7 @@ impl PortPlace {
             break_means,
             target: TargetSource::Fixed(endpoint),
             log: LogSpec::default(),
+            shared_with: None,
             profile_target: None,
         })
     }

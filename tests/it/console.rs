@@ -1,8 +1,10 @@
 //! `vmserial console`: pipes, terminals, absences, with real processes.
 
+use crate::control::Asker;
 use crate::kit::{PATIENCE, Running, Sandbox, attach, connect, read_until};
 use crate::terminal_rig::OnTerminal;
 use libtest_mimic::Trial;
+use serde_json::json;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 
@@ -39,6 +41,7 @@ pub fn trials() -> Vec<Trial> {
             "a_target_and_its_endpoint_are_one_port",
             a_target_and_its_endpoint_are_one_port,
         ),
+        trial("a_shared_port_is_opened_as_one", a_shared_port_is_opened_as_one),
         trial(
             "a_target_that_is_not_there_is_exit_4",
             a_target_that_is_not_there_is_exit_4,
@@ -276,6 +279,21 @@ fn a_target_and_its_endpoint_are_one_port() {
     let ended = sandbox.run(["break", "dev"]);
     assert_eq!(ended.code, Some(7), "{ended:?}");
     assert_eq!(broken.join().unwrap(), b"\xff\xf3g");
+}
+
+fn a_shared_port_is_opened_as_one() {
+    let sandbox = Sandbox::new();
+    let text = "version: 1\ntargets:\n  dev:\n    host: qemu\n    vm: dev\n    ports:\n      - {port: 1, as: console+gdb, attach: 'listen:unix:vm', serve: ['gdb=listen:unix:gdb']}\n";
+    std::fs::write(sandbox.path("vmserial.yaml"), text).unwrap();
+    let listener = UnixListener::bind(sandbox.path("vm")).unwrap();
+    let mut console = sandbox.start(["console", "dev"]);
+    let mut vm = accepted(&listener);
+    console.wait_line("Opened port 1 of dev");
+    vm.write_all(b"boot").unwrap();
+    console.wait_output(b"boot");
+    let _gdb = connect(&sandbox.path("gdb"));
+    let status = Asker::new(&sandbox).result("status", json!({}));
+    assert_eq!(status["policy"], "console+gdb", "{status}");
 }
 
 fn a_target_that_is_not_there_is_exit_4() {

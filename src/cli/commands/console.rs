@@ -91,7 +91,13 @@ pub fn run(args: &ConsoleArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
         StopSignals::catch()?
     };
     let port = join_or_open(&context.state, &place.keys, || {
-        let mut spec = BridgeSpec::new(place.target.clone(), Vec::new(), Policy::Console);
+        // A kgdb that shares the port must find its rules kept whoever opened it: keys held while it is stopped, and
+        // gdb beside the console.
+        let (policy, clients) = match &place.shared_with {
+            Some(clients) => (Policy::ConsoleGdb, clients.clone()),
+            None => (Policy::Console, Vec::new()),
+        };
+        let mut spec = BridgeSpec::new(place.target.clone(), clients, policy);
         spec.break_means = place.break_means.clone();
         spec.log.clone_from(&place.log);
         Ok(spec)
