@@ -175,7 +175,7 @@ fn nobodys_name_is_taken_over() {
     let own = pipe_name();
     let endpoint = format!("listen:pipe:{own}");
     let _bridge = Program::bridge(&sandbox, &["listen:tcp:127.0.0.1:0", &endpoint]);
-    let (code, said) = Program::vmserial(&sandbox, &["bridge", "listen:tcp:127.0.0.1:0", &endpoint]).end();
+    let (code, said) = Program::ended(&sandbox, &["bridge", "listen:tcp:127.0.0.1:0", &endpoint]);
     assert_eq!(code, Some(5), "{said}");
 }
 
@@ -253,7 +253,7 @@ fn a_port_has_one_owner_who_is_asked() {
     let target = format!("connect:pipe:{pipe}");
     let mut bridge = Program::bridge(&sandbox, &["--as=console", &target, "listen:tcp:127.0.0.1:0"]);
     bridge.wait_target("up", "connected");
-    let (code, said) = Program::vmserial(&sandbox, &["bridge", &target, "stdio"]).end();
+    let (code, said) = Program::ended(&sandbox, &["bridge", &target, "stdio"]);
     assert_eq!(code, Some(5), "{said}");
     assert!(said.contains("is owned by pid"), "{said}");
 
@@ -274,11 +274,11 @@ fn what_windows_lacks_is_refused() {
         (r"connect:unix:C:\vm.sock", "stdio", "not served on Windows"),
         ("listen:tcp:127.0.0.1:0", "pty", "not served on Windows"),
     ] {
-        let (code, said) = Program::vmserial(&sandbox, &["bridge", target, client]).end();
+        let (code, said) = Program::ended(&sandbox, &["bridge", target, client]);
         assert_eq!(code, Some(5), "{said}");
         assert!(said.contains(words), "{said}");
     }
-    let (code, said) = Program::vmserial(&sandbox, &["bridge", "connect:pipe:COM3", "stdio"]).end();
+    let (code, said) = Program::ended(&sandbox, &["bridge", "connect:pipe:COM3", "stdio"]);
     assert_eq!(code, Some(2), "{said}");
 }
 
