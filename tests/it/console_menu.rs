@@ -7,6 +7,7 @@ use libtest_mimic::Trial;
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 
 pub fn trials() -> Vec<Trial> {
     let trial = |name: &str, test: fn()| {
@@ -29,6 +30,10 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "without_a_shell_nothing_is_suspended",
             without_a_shell_nothing_is_suspended,
+        ),
+        trial(
+            "in_a_container_nothing_is_suspended",
+            in_a_container_nothing_is_suspended,
         ),
         trial(
             "a_killed_owner_and_a_lost_terminal_end_it",
@@ -228,6 +233,39 @@ fn without_a_shell_nothing_is_suspended() {
     console.wait("not suspended: no shell would let it go on");
     console.press(b"key");
     assert_eq!(read_until(&mut target, b"key"), b"key");
+}
+
+/// Under `docker exec` the leaders of our session and our group are processes that we do not see: their number is 0.
+fn in_a_container_nothing_is_suspended() {
+    let sandbox = Sandbox::new();
+    let listener = vm(&sandbox);
+    let mut command = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let inner = sandbox.vmserial(&["console", "connect:unix:vm"]);
+    command
+        .args(["--pid", "--fork", "--kill-child"])
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    if let Some(place) = inner.get_current_dir() {
+        command.current_dir(place);
+    }
+    for (name, value) in inner.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let mut console = OnTerminal::start_command(command);
+    let mut target = accepted(&listener);
+    console.wait("Escape key is");
+    console.press(b"\x1dz");
+    console.wait("not suspended: no shell would let it go on");
+    console.press(b"key");
+    assert_eq!(read_until(&mut target, b"key"), b"key");
+    console.press(b"\x1d.");
+    assert_eq!(console.end(), Some(0));
 }
 
 fn a_killed_owner_and_a_lost_terminal_end_it() {

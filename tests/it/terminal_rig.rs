@@ -8,7 +8,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
@@ -28,15 +28,18 @@ pub struct OnTerminal {
 
 impl OnTerminal {
     pub fn start(sandbox: &Sandbox, arguments: &[&str]) -> Self {
-        Self::start_with(sandbox, arguments, false)
+        Self::start_command(sandbox.vmserial(arguments))
     }
 
     /// A job of its own, as a shell starts one.
     pub fn start_job(sandbox: &Sandbox, arguments: &[&str]) -> Self {
-        Self::start_with(sandbox, arguments, true)
+        let mut command = sandbox.vmserial(arguments);
+        command.process_group(0);
+        Self::start_command(command)
     }
 
-    fn start_with(sandbox: &Sandbox, arguments: &[&str], job: bool) -> Self {
+    /// Any command that ends in the program, such as one that shuts it in.
+    pub fn start_command(mut command: Command) -> Self {
         let master =
             rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         rustix::pty::grantpt(&master).unwrap();
@@ -45,10 +48,6 @@ impl OnTerminal {
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
         let terminal = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty()).unwrap();
         let side = || Stdio::from(terminal.try_clone().unwrap());
-        let mut command = sandbox.vmserial(arguments);
-        if job {
-            command.process_group(0);
-        }
         let child = command
             .stdin(side())
             .stdout(side())

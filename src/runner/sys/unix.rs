@@ -160,10 +160,21 @@ impl JobSignals {
 
 /// Tells whether a shell would let us go on after a stop: our parent is in our session, and we are a job of its own.
 pub fn can_suspend() -> bool {
-    let parent = rustix::process::getppid();
-    let sessions = rustix::process::getsid(parent).ok() == rustix::process::getsid(None).ok();
-    let is_job = rustix::process::getpgid(parent).ok() != rustix::process::getpgid(None).ok();
-    parent.is_some() && sessions && is_job
+    let Some(parent) = rustix::process::getppid() else {
+        return false;
+    };
+    let parent = parent.as_raw_nonzero().get();
+    // Not by rustix, which panics at 0: that is a session or a group whose leader a PID namespace does not show, as
+    // under `docker exec` and `nsenter`.
+    //
+    // SAFETY: both calls take a number and return one.
+    let (sessions, groups) = unsafe {
+        (
+            [libc::getsid(0), libc::getsid(parent)],
+            [libc::getpgid(0), libc::getpgid(parent)],
+        )
+    };
+    sessions[0] == sessions[1] && groups[0] != groups[1]
 }
 
 /// Stops this process until somebody lets it go on.
