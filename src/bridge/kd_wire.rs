@@ -146,6 +146,7 @@ pub(crate) mod tests {
 
     #[test]
     fn only_whole_and_good_packets_tell() {
+        assert_eq!(KdWatch::default().feed(&go_on()), Some(Told::Continued));
         let whole = state_change();
         assert_eq!(KdWatch::default().feed(&whole), Some(Told::Stopped));
         assert_eq!(KdWatch::default().feed(&whole[..whole.len() - 1]), None);

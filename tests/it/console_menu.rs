@@ -243,7 +243,7 @@ fn in_a_container_nothing_is_suspended() {
     if !rustix::process::geteuid().is_root() {
         command.args(["--user", "--map-root-user"]);
     }
-    let inner = sandbox.vmserial(&["console", "connect:unix:vm"]);
+    let inner = sandbox.vmserial(["console", "connect:unix:vm"]);
     command
         .args(["--pid", "--fork", "--kill-child"])
         .arg(inner.get_program())
