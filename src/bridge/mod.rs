@@ -3,7 +3,6 @@
 //! [`Engine::bind`] opens the listeners of a [`BridgeSpec`] and [`Engine::run`] moves bytes until it is told to stop;
 //! [`start`] does both on a thread of its own. Everybody else talks to a running bridge through its [`BridgeHandle`].
 
-mod base64;
 pub mod capture;
 pub mod channel;
 pub mod control;

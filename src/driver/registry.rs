@@ -3,7 +3,8 @@
 use crate::driver::Driver;
 use crate::driver::qemu::Qemu;
 use crate::driver::vmware::Vmware;
-use crate::model::{FailureKind, HostPath, HypervisorKind, Problem};
+use crate::model::{FailureKind, HostPath, HypervisorKind, Problem, ScriptCall};
+use crate::runner::RunError;
 
 /// Returns the driver of a hypervisor. `run` is the folder for the files of running VMs, `<state>/run`.
 ///
@@ -17,4 +18,10 @@ pub fn driver(kind: HypervisorKind, run: &HostPath) -> Result<Box<dyn Driver>, P
         other => Err(Problem::new(FailureKind::Precondition, format!("the hypervisor `{other}` is not served yet"))
             .hint("This version serves qemu and vmware. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.")),
     }
+}
+
+/// Says what the failure of a PowerShell script means. What a script throws is known to the driver whose folder it is in.
+pub fn problem_of_script(call: &ScriptCall, error: RunError) -> Problem {
+    let _ = call;
+    Problem::from(error)
 }

@@ -1,5 +1,6 @@
 //! Nouns: values that can be parsed, formatted and compared. No I/O, no clock, no environment.
 
+pub mod base64;
 pub mod break_with;
 pub mod deadline;
 pub mod digest;
@@ -13,6 +14,7 @@ pub mod observed;
 pub mod policy;
 pub mod port;
 pub mod profile;
+pub mod script;
 pub mod target;
 pub mod vm;
 
@@ -31,6 +33,7 @@ pub use log::{LogSpec, Rotation};
 pub use observed::{Observed, ObservedFile, ObservedHost, ObservedPort};
 pub use policy::{ClientPrefix, Policy};
 pub use port::PortIndex;
+pub use script::ScriptCall;
 pub use target::{
     BreakIn, DebuggerKind, DebuggerSpec, GdbStubSpec, PortSpec, RestartPolicy, StartSpec, TargetName,
     TargetSpec,

@@ -5,6 +5,7 @@ use crate::plan::diff::unified;
 use crate::plan::plan_of_targets::{PlannedPort, TargetPlan};
 use crate::plan::{Action, Condition, Effect, Plan, PowerChange, Stage, StageContent, Step, Undo};
 use crate::render::edit;
+use crate::render::powershell::cmdlet_lines;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 
@@ -128,6 +129,11 @@ fn show_step(text: &mut String, number: usize, step: &Step) {
                 command.execute, command.arguments, command.socket
             ),
         ),
+        Action::PowerShell(call) => {
+            for cmdlet in cmdlet_lines(call) {
+                line(text, 4, &format!("PS> {cmdlet}"));
+            }
+        }
         Action::WaitFor(condition) => line(text, 4, &format!("until {}", condition_text(condition))),
     }
     match step.power {
@@ -171,6 +177,7 @@ pub fn undo_text(undo: &Undo) -> String {
         Undo::Keys => "puts our keys back, nothing else".to_owned(),
         Undo::Run(invocation) => format!("`{invocation}`"),
         Undo::Qmp(command) => format!("QMP {} {}", command.execute, command.arguments),
+        Undo::PowerShell(call) => format!("`{}`", cmdlet_lines(call).join("; ")),
         Undo::StopProcess => "ends the process".to_owned(),
         Undo::Nothing { reason } => format!("none ({reason})"),
     }
@@ -194,6 +201,9 @@ pub fn condition_text(condition: &Condition) -> String {
             present: false,
         } => {
             format!("`{invocation}` no longer prints `{line}`")
+        }
+        Condition::Script { call, field, value } => {
+            format!("`{}` gives {field} = {value}", cmdlet_lines(call).join("; "))
         }
     }
 }

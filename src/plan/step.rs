@@ -1,6 +1,6 @@
 //! A step: one reversible change, complete enough that applying it needs no decision; and stages of steps.
 
-use crate::model::{FileEdit, HostPath, HostRef, Invocation, PowerState, TargetName};
+use crate::model::{FileEdit, HostPath, HostRef, Invocation, PowerState, ScriptCall, TargetName};
 use serde::{Deserialize, Serialize};
 
 /// One reversible change.
@@ -41,6 +41,9 @@ pub enum Action {
     },
     /// Sends one QMP command.
     Qmp(QmpCommand),
+    /// Runs one of our PowerShell scripts; what it throws is the step's failure.
+    #[serde(rename = "powershell")]
+    PowerShell(ScriptCall),
     /// Waits until a condition is observed.
     WaitFor(Condition),
 }
@@ -89,6 +92,15 @@ pub enum Condition {
         /// True: the line must be there. False: it must not.
         present: bool,
     },
+    /// A PowerShell script that reads gives a result in which this field has this value.
+    Script {
+        /// The script.
+        call: ScriptCall,
+        /// A field of the result by its name, or a JSON pointer (`/ports/0/path`).
+        field: String,
+        /// The value.
+        value: serde_json::Value,
+    },
 }
 
 /// How a step is taken back.
@@ -101,6 +113,9 @@ pub enum Undo {
     Run(Invocation),
     /// Sends a QMP command.
     Qmp(QmpCommand),
+    /// Runs one of our PowerShell scripts.
+    #[serde(rename = "powershell")]
+    PowerShell(ScriptCall),
     /// For [`Action::Start`]: ends the process, if it is still the one that we started.
     StopProcess,
     /// There is nothing to take back, or no way to.

@@ -1,8 +1,9 @@
 //! The one template environment: strict, without guessed escaping, with one quoting filter per language.
 
+use crate::model::base64;
 use crate::render::quote;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value};
+use minijinja::value::{Serde, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 use serde::Serialize;
 
@@ -11,6 +12,14 @@ pub const TEMPLATES: &[(&str, &str)] = &[
     (
         "gdb/session.gdb",
         include_str!("../../templates/gdb/session.gdb.j2"),
+    ),
+    (
+        "powershell/envelope.ps1",
+        include_str!("../../templates/powershell/envelope.ps1.j2"),
+    ),
+    (
+        "powershell/host/versions.ps1",
+        include_str!("../../templates/powershell/host/versions.ps1.j2"),
     ),
     (
         "qemu/readconfig.cfg",
@@ -59,16 +68,32 @@ pub fn render(name: &str, context: &impl Serialize) -> Result<String, RenderErro
         .map_err(failed)
 }
 
+/// Renders a text that is no template of its own, a part of one, as strictly.
+///
+/// # Errors
+///
+/// As [`render`].
+pub(super) fn render_part(name: &str, text: &str, context: &impl Serialize) -> Result<String, RenderError> {
+    environment()
+        .render_named_str(name, text, Value::from(Serde(context)))
+        .map_err(|source| RenderError {
+            template: name.to_owned(),
+            source,
+        })
+}
+
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     // By default the file's ending would choose HTML or JSON escaping for some templates and none for others.
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     environment.set_syntax(syntax());
+    environment.add_filter("base64_json", |value: Value| base64_json(&value));
     environment.add_filter("digits", |text: String| invalid(quote::digits(&text)));
     environment.add_filter("gdb", |text: String| invalid(quote::gdb_word(&text)));
     environment.add_filter("gdb_address", |text: String| invalid(quote::gdb_address(&text)));
     environment.add_filter("one_line", |text: String| invalid(quote::one_line(&text)));
+    environment.add_filter("ps", |value: Value| ps(&value));
     environment.add_filter("qemu_config", |text: String| {
         invalid(quote::qemu_config_value(&text))
     });
@@ -90,6 +115,33 @@ fn syntax() -> SyntaxConfig {
         .lstrip_blocks(true)
         .build()
         .expect("only white space is configured, which cannot clash")
+}
+
+/// Writes a value as JSON in base64: nothing in it can be more than a value.
+fn base64_json(value: &Value) -> Result<String, Error> {
+    let json = serde_json::to_string(value);
+    json.map(|json| base64::encode(json.as_bytes()))
+        .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+}
+
+/// Writes a value as PowerShell does: numbers, `$true` and `$null` as they are, lists with commas, text quoted.
+fn ps(value: &Value) -> Result<String, Error> {
+    match value.kind() {
+        ValueKind::None => Ok("$null".to_owned()),
+        ValueKind::Bool => Ok(format!("${value}")),
+        ValueKind::Number => Ok(value.to_string()),
+        ValueKind::Seq => {
+            let items: Result<Vec<String>, Error> = value.try_iter()?.map(|item| ps(&item)).collect();
+            items.map(|items| format!("@({})", items.join(", ")))
+        }
+        _ => match value.as_str() {
+            Some(text) => invalid(quote::powershell_word(text)),
+            None => Err(Error::new(
+                ErrorKind::InvalidOperation,
+                format!("PowerShell is shown no value like {value}"),
+            )),
+        },
+    }
 }
 
 fn invalid(result: Result<String, quote::QuoteError>) -> Result<String, Error> {

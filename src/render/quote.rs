@@ -60,6 +60,52 @@ pub fn shell_word(value: &str) -> Result<String, QuoteError> {
         .map_err(|_| refuse("a shell command", "NUL", value))
 }
 
+/// Quotes one argument of a PowerShell command, on one line: as it is where it is a plain word, else in single quotes,
+/// which are doubled inside (PowerShell takes the curly ones for quotes, too), else in double quotes with escapes.
+///
+/// # Errors
+///
+/// NUL is refused: no cmdlet of ours takes it.
+pub fn powershell_word(value: &str) -> Result<String, QuoteError> {
+    if value.contains('\0') {
+        return Err(refuse("a PowerShell command", "NUL", value));
+    }
+    if value.chars().any(char::is_control) {
+        let mut quoted = String::from("\"");
+        for character in value.chars() {
+            match character {
+                '\n' => quoted.push_str("`n"),
+                '\r' => quoted.push_str("`r"),
+                '\t' => quoted.push_str("`t"),
+                '`' | '$' | '"' | '\u{201c}' | '\u{201d}' | '\u{201e}' => quoted.extend(['`', character]),
+                // 5.1 has no `u{…}.
+                character if character.is_control() => {
+                    quoted.push_str(&format!("$([char]{})", u32::from(character)));
+                }
+                character => quoted.push(character),
+            }
+        }
+        quoted.push('"');
+        return Ok(quoted);
+    }
+    let plain = |character: char| character.is_ascii_alphanumeric() || character == '-' || character == '_';
+    if value.starts_with(|first: char| first.is_ascii_alphabetic()) && value.chars().all(plain) {
+        return Ok(value.to_owned());
+    }
+    let mut quoted = String::from("'");
+    for character in value.chars() {
+        if matches!(
+            character,
+            '\'' | '\u{2018}' | '\u{2019}' | '\u{201a}' | '\u{201b}'
+        ) {
+            quoted.push(character);
+        }
+        quoted.push(character);
+    }
+    quoted.push('\'');
+    Ok(quoted)
+}
+
 /// Writes a `.vmx` value with its quotes. `"`, `|` and control characters but tab are written `|XX`, their byte in
 /// hexadecimal (open-vm-tools `lib/dict/dictll.c`, libvirt `virVMXEscapeHex`).
 ///

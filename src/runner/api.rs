@@ -1,6 +1,8 @@
 //! What a host does for us: commands, processes, files, streams, and how that fails.
 
-use crate::model::{Digest, EndpointSpec, FailureKind, HostPath, HostRef, Invocation, Problem, Wait};
+use crate::model::{
+    Digest, EndpointSpec, FailureKind, HostPath, HostRef, Invocation, Problem, ScriptCall, Wait,
+};
 use std::io::{Read, Write};
 use std::time::Duration;
 
@@ -58,6 +60,17 @@ pub trait Runner: Send + Sync {
         let _ = wait;
         Err(RunError::Unsupported {
             what: format!("list the folder `{path}`"),
+            host: self.host().clone(),
+        })
+    }
+
+    /// Runs one of our PowerShell scripts and returns its result, a JSON value. Picks the way itself; the host's tree of
+    /// processes is gone at the deadline. A runner that reaches a Windows host answers with
+    /// [`powershell::over`](crate::runner::powershell::over), which needs [`Runner::run`] only.
+    fn powershell(&self, call: &ScriptCall, wait: &Wait) -> Result<serde_json::Value, RunError> {
+        let _ = wait;
+        Err(RunError::Unsupported {
+            what: format!("run the PowerShell script `{}`", call.script),
             host: self.host().clone(),
         })
     }
@@ -179,6 +192,27 @@ pub enum RunError {
         #[source]
         source: std::io::Error,
     },
+    /// A PowerShell script of ours threw. A driver maps what its host says to kinds and hints
+    /// ([`crate::driver::registry::problem_of_script`]).
+    #[error("PowerShell on {host}: {message}")]
+    Script {
+        /// `$_.Exception.Message`, in the host's language.
+        message: String,
+        /// `$_.FullyQualifiedErrorId`, which no language changes: `InvalidParameter,Microsoft.HyperV.PowerShell.Commands.GetVM`.
+        id: String,
+        /// `$_.CategoryInfo.Category`: `InvalidArgument`.
+        category: String,
+        /// Where.
+        host: HostRef,
+    },
+    /// There is no PowerShell on the host.
+    #[error("there is no PowerShell on {host} (looked for {looked_for})")]
+    NoPowerShell {
+        /// The programs that were looked for.
+        looked_for: String,
+        /// Where.
+        host: HostRef,
+    },
     /// This runner cannot do it.
     #[error("{host} cannot {what}")]
     Unsupported {
@@ -193,14 +227,14 @@ impl RunError {
     /// Returns the kind of failure that it is for a user.
     pub fn kind(&self) -> FailureKind {
         match self {
-            Self::ProgramNotFound { .. } => FailureKind::NotFound,
+            Self::ProgramNotFound { .. } | Self::NoPowerShell { .. } => FailureKind::NotFound,
             Self::DeadlinePassed { .. } => FailureKind::Deadline,
             Self::Cancelled { .. } => FailureKind::Interrupted,
             Self::Changed { .. } | Self::Unsupported { .. } => FailureKind::Precondition,
             Self::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 FailureKind::Precondition
             }
-            Self::Failed { .. } | Self::Io { .. } => FailureKind::Host,
+            Self::Failed { .. } | Self::Script { .. } | Self::Io { .. } => FailureKind::Host,
         }
     }
 }
@@ -217,6 +251,15 @@ impl From<RunError> for Problem {
             RunError::ProgramNotFound { program, .. } => {
                 problem.hint(format!("Install `{program}`, or put it on the PATH."))
             }
+            RunError::NoPowerShell {
+                host: HostRef::Local, ..
+            } => problem
+                .hint("Name the Windows host with `--host [user@]HOST`, or run vmserial on it or in its WSL.")
+                .hint(
+                    "On a Windows without PowerShell on its PATH: install it from https://aka.ms/powershell.",
+                ),
+            RunError::NoPowerShell { .. } => problem
+                .hint("Is it the Windows host? If so, put PowerShell on the PATH that its SSH server gives."),
             RunError::Changed { .. } => {
                 problem.hint("Plan again: `vmserial plan` shows the file as it is now.")
             }

@@ -3,7 +3,8 @@
 mod files;
 mod process;
 
-use crate::model::{Address, Digest, EndpointSpec, HostPath, HostRef, Invocation, Role, Wait};
+use crate::model::{Address, Digest, EndpointSpec, HostPath, HostRef, Invocation, Role, ScriptCall, Wait};
+use crate::runner::powershell;
 use crate::runner::sys;
 use crate::runner::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Runner};
 use std::io;
@@ -105,6 +106,10 @@ impl Runner for Local {
     ) -> Result<(), RunError> {
         check(wait)?;
         files::replace(path, new, expected)
+    }
+
+    fn powershell(&self, call: &ScriptCall, wait: &Wait) -> Result<serde_json::Value, RunError> {
+        powershell::local(self, call, wait)
     }
 
     fn exists(&self, path: &HostPath, _wait: &Wait) -> Result<bool, RunError> {

@@ -7,6 +7,7 @@ mod child_stream;
 pub mod foreground;
 pub mod local;
 pub mod opener;
+pub mod powershell;
 pub mod qmp;
 pub mod sys;
 mod tunnel;

@@ -72,10 +72,13 @@ impl From<QmpFailure> for Problem {
                 FailureKind::Deadline
             }
             QmpFailure::Closed { .. } => FailureKind::ConnectionLost,
-            QmpFailure::Exchange { .. } | QmpFailure::Run(RunError::Io { .. } | RunError::Failed { .. }) => {
+            QmpFailure::Exchange { .. }
+            | QmpFailure::Run(RunError::Io { .. } | RunError::Failed { .. } | RunError::Script { .. }) => {
                 FailureKind::Host
             }
-            QmpFailure::Run(RunError::ProgramNotFound { .. }) => FailureKind::NotFound,
+            QmpFailure::Run(RunError::ProgramNotFound { .. } | RunError::NoPowerShell { .. }) => {
+                FailureKind::NotFound
+            }
             QmpFailure::Run(RunError::Cancelled { .. }) => FailureKind::Interrupted,
             QmpFailure::Run(RunError::Changed { .. } | RunError::Unsupported { .. }) => {
                 FailureKind::Precondition

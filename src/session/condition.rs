@@ -1,5 +1,6 @@
 //! Waits until a condition is observed, never by connecting to a VM's port: a probe would take its only slot.
 
+use crate::driver::registry::problem_of_script;
 use crate::model::{FailureKind, HostPath, Invocation, Problem, Wait};
 use crate::plan::{Condition, QmpCommand};
 use crate::runner::local::tail;
@@ -99,6 +100,16 @@ pub fn holds(condition: &Condition, runner: &dyn Runner, wait: &Wait) -> Result<
             let output = runner.run(invocation, wait)?;
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
             Ok(text.lines().any(|printed| printed.trim() == line.trim()) == *present)
+        }
+        Condition::Script { call, field, value } => {
+            let result = runner
+                .powershell(call, wait)
+                .map_err(|error| problem_of_script(call, error))?;
+            let found = match field.starts_with('/') {
+                true => result.pointer(field),
+                false => result.get(field),
+            };
+            Ok(found == Some(value))
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Runs one step. Makes no choices: everything is in the step and in the journal.
 
+use crate::driver::registry::problem_of_script;
 use crate::model::{
     Cancel, Deadline, Digest, EditOperation, FailureKind, FileEdit, FileFormat, HostPath, Invocation,
     Problem, Wait,
@@ -58,6 +59,10 @@ pub fn run_step(
         Action::Qmp(command) => entry
             .mark(index, StepState::Started)
             .and_then(|()| qmp(runner, command, &wait).map(|_| ()).map_err(Problem::from)),
+        Action::PowerShell(call) => entry.mark(index, StepState::Started).and_then(|()| {
+            let result = runner.powershell(call, &wait);
+            result.map(|_| ()).map_err(|error| problem_of_script(call, error))
+        }),
         Action::WaitFor(condition) => {
             let wait = step_wait(&step, &condition_text(condition), &interrupt.soft);
             entry

@@ -1,7 +1,9 @@
 //! Takes back what the journal says was done: newest step first, only what is still ours.
 
+use crate::driver::registry::problem_of_script;
 use crate::model::{Deadline, FailureKind, Problem, RestartPolicy, Wait};
 use crate::plan::Action;
+use crate::render::powershell::cmdlet_lines;
 use crate::runner::Runner;
 use crate::runner::local::must_succeed;
 use crate::runner::qmp::qmp;
@@ -131,6 +133,13 @@ fn taking_text(taking: &Taking) -> String {
             "QMP {} {} at {}",
             command.execute, command.arguments, command.socket
         ),
+        Taking::PowerShell(call) => {
+            let lines: Vec<String> = cmdlet_lines(call)
+                .iter()
+                .map(|line| format!("PS> {line}"))
+                .collect();
+            lines.join("\n")
+        }
         Taking::Stop(process) => format!("ends the process {}", process.pid),
         Taking::Nothing(reason) => format!("nothing to do: {reason}"),
     }
@@ -223,6 +232,10 @@ pub(super) fn act(taking: &Taking, runner: &dyn Runner, wait: &Wait) -> Result<(
             must_succeed(runner.host(), invocation, output)?;
             Ok(())
         }
+        Taking::PowerShell(call) => runner
+            .powershell(call, wait)
+            .map(|_| ())
+            .map_err(|error| problem_of_script(call, error)),
         Taking::Qmp(command) => Ok(qmp(runner, command, wait).map(|_| ())?),
         Taking::Stop(process) => {
             let wait = Wait {

@@ -3,7 +3,7 @@
 
 use crate::model::{
     Deadline, Digest, FailureKind, FileEdit, FileFormat, HostPath, HostRef, Invocation, PowerState, Problem,
-    RestartPolicy, TargetName, TargetSpec, Wait,
+    RestartPolicy, ScriptCall, TargetName, TargetSpec, Wait,
 };
 use crate::plan::diff::unified;
 use crate::plan::take_back::{Kept, TakeBack, ThreeVersions, take_back};
@@ -41,6 +41,8 @@ pub enum Taking {
     Run(Invocation),
     /// A QMP command is sent.
     Qmp(QmpCommand),
+    /// One of our PowerShell scripts runs.
+    PowerShell(ScriptCall),
     /// A process that we started is ended.
     Stop(ProcessRef),
     /// Nothing is left to do, for this reason.
@@ -143,7 +145,8 @@ fn powers(
 }
 
 fn needs_power_off(record: &StepRecord) -> bool {
-    record.step.effect == Effect::NeedsPowerOff && matches!(record.step.action, Action::Edit(_))
+    record.step.effect == Effect::NeedsPowerOff
+        && matches!(record.step.action, Action::Edit(_) | Action::PowerShell(_))
 }
 
 struct Planner<'a> {
@@ -174,6 +177,13 @@ impl Planner<'_> {
             }
             (Undo::Run(invocation), _) => Taking::Run(invocation.clone()),
             (Undo::Qmp(command), _) => Taking::Qmp(command.clone()),
+            (Undo::PowerShell(call), _) => {
+                self.check_power(
+                    record,
+                    &format!("`{}` can only be taken back", record.step.summary),
+                )?;
+                Taking::PowerShell(call.clone())
+            }
             (Undo::StopProcess, _) => match started_process(record, runner.as_ref(), &self.wait)? {
                 Some(process) => Taking::Stop(process),
                 None => Taking::Nothing("the process has ended already".to_owned()),
@@ -274,7 +284,7 @@ impl Planner<'_> {
                 (edited, false)
             }
         };
-        self.check_power(record, path)?;
+        self.check_power(record, &format!("`{path}` can only be changed"))?;
         let target = record.step.target.as_ref();
         let turned_off_before = target.is_some_and(|name| self.power.get(name) != self.power_found.get(name));
         if !turned_off_before {
@@ -294,8 +304,9 @@ impl Planner<'_> {
         })
     }
 
-    /// Refuses to edit under a VM whose hypervisor would write its own memory of the file over it.
-    fn check_power(&self, record: &StepRecord, path: &HostPath) -> Result<(), Problem> {
+    /// Refuses to change what a VM's hypervisor holds while it runs: it would write its own memory of a file over it, or
+    /// refuse the change itself.
+    fn check_power(&self, record: &StepRecord, what: &str) -> Result<(), Problem> {
         let Some((target, power)) = record
             .step
             .target
@@ -317,8 +328,7 @@ impl Planner<'_> {
         if !needs_power_off(record) || !must_be_off || *power == PowerState::Off {
             return Ok(());
         }
-        let message =
-            format!("`{path}` can only be changed while the VM of `{target}` is off; it is {power}");
+        let message = format!("{what} while the VM of `{target}` is off; it is {power}");
         Err(Problem::new(FailureKind::Precondition, message)
             .hint("Power the VM off, then run `vmserial undo` again."))
     }

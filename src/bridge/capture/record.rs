@@ -3,7 +3,7 @@
 //! A line of output is `{"v":1,"time":…,"boot":1,"offset":0,"text":"login: "}`; bytes that are no UTF-8 have `base64` instead of
 //! `text`. The payloads of all lines, in their order, are the stream. Lines with `mark` carry no bytes.
 
-use crate::bridge::base64;
+use crate::model::base64;
 use serde::Serialize;
 
 /// Version of the format.

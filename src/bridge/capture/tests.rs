@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::bridge::base64;
+use crate::model::base64;
 use proptest::prelude::*;
 use serde_json::Value;
 use std::fs;

@@ -4,8 +4,8 @@
 //! without `id` are events, the same as `vmserial bridge --json` prints.
 
 use super::call::{Call, METHODS};
-use crate::bridge::base64;
 use crate::bridge::handle::HistorySlice;
+use crate::model::base64;
 use crate::model::{FailureKind, Policy, Problem};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

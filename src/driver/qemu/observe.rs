@@ -275,11 +275,11 @@ pub(super) fn go_on(runner: &dyn Runner, socket: &HostPath, wait: &Wait) -> Resu
 /// Says a host's failure in its own words.
 pub(super) fn host_problem(error: RunError) -> Problem {
     let kind = match &error {
-        RunError::ProgramNotFound { .. } => FailureKind::NotFound,
+        RunError::ProgramNotFound { .. } | RunError::NoPowerShell { .. } => FailureKind::NotFound,
         RunError::DeadlinePassed { .. } => FailureKind::Deadline,
         RunError::Cancelled { .. } => FailureKind::Interrupted,
         RunError::Changed { .. } | RunError::Unsupported { .. } => FailureKind::Precondition,
-        RunError::Failed { .. } | RunError::Io { .. } => FailureKind::Host,
+        RunError::Failed { .. } | RunError::Script { .. } | RunError::Io { .. } => FailureKind::Host,
     };
     let mut message = error.to_string();
     if let Some(source) = std::error::Error::source(&error) {

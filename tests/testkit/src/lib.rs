@@ -6,6 +6,7 @@
 
 #[cfg(unix)]
 pub mod faults;
+pub mod hyperv;
 pub mod vmrun;
 #[cfg(windows)]
 mod windows;

@@ -1,4 +1,4 @@
-//! Base64 (RFC 4648, with padding): history is bytes, JSON lines are text.
+//! Base64 (RFC 4648, with padding): bytes where only text may stand.
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 

@@ -1,0 +1,8 @@
+//! Our PowerShell scripts on a host: which PowerShell, how the script reaches it, what its answer says.
+
+mod local;
+mod over;
+mod reply;
+
+pub use local::local;
+pub use over::{SSH, Way, by, over};
