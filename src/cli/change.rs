@@ -56,6 +56,7 @@ pub fn chosen(
 pub fn options(consent: Consent, interrupt: Interrupt, context: &Context) -> ApplyOptions {
     ApplyOptions {
         consent,
+        confirmed: Vec::new(),
         remove: false,
         start_vm: false,
         state: context.state.clone(),

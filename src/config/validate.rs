@@ -6,8 +6,8 @@ mod port;
 mod tests;
 mod word;
 
+use crate::config::near::nearest;
 use crate::config::node::{FieldPath, Issue, Node};
-use crate::model::near::nearest;
 use crate::model::profile::{
     Bitlocker, ConsoleMode, DEFAULT_MEMORY, DebuggerProfile, HostProfile, Profile, Secret, SecureBoot,
     TargetProfile, TransportProfile, VmDescription, VmProfile,
@@ -146,7 +146,7 @@ impl Validator<'_> {
             });
         let home = home?;
         let (vm, start) = self.vm(&path.key("vm"), &home, &target.vm);
-        unserved.extend(unserved_keys(target));
+        unserved.extend(unserved_keys(target, home.hypervisor));
         unserved.extend(home.unserved);
         Some(TargetSpec {
             name: name.clone(),
@@ -157,6 +157,8 @@ impl Validator<'_> {
             ports,
             gdb_stub,
             nested: target.nested,
+            secure_boot: target.secure_boot,
+            guest_os: target.guest.as_ref().map(|guest| guest.os),
             start,
             debugger: target.debugger.as_ref().map(|debugger| self.debugger(debugger)),
             unserved,
@@ -356,7 +358,7 @@ impl Validator<'_> {
 
 /// The keys of a target, besides its ports', that ask for something that no driver or session does yet, by field path.
 /// What only describes (`guest.os`) or asks for nothing (`console: off`) is not among them.
-fn unserved_keys(target: &TargetProfile) -> Vec<String> {
+fn unserved_keys(target: &TargetProfile, hypervisor: HypervisorKind) -> Vec<String> {
     let guest = target.guest.as_ref();
     let debugger = target.debugger.as_ref();
     let is_glob = matches!(&target.vm, VmProfile::Name(name) if name.contains(['*', '?']));
@@ -384,7 +386,10 @@ fn unserved_keys(target: &TargetProfile) -> Vec<String> {
             "debugger.modules",
             debugger.is_some_and(|debugger| !debugger.modules.is_empty()),
         ),
-        ("secure_boot", target.secure_boot == SecureBoot::Off),
+        (
+            "secure_boot",
+            target.secure_boot == SecureBoot::Off && !hypervisor.has_secure_boot_switch(),
+        ),
         ("host_sysrq", target.host_sysrq.is_some()),
     ]
     .iter()

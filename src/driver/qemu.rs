@@ -12,7 +12,6 @@ mod live;
 mod observe;
 mod stages;
 mod start;
-mod step;
 
 use crate::driver::{Capabilities, Driver};
 use crate::model::{

@@ -112,8 +112,10 @@ pub struct TargetProfile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SecureBoot {
-    /// Not touched.
+    /// Switched off, with undo, where a port with a debug policy needs it off and the hypervisor has a switch for it.
     #[default]
+    Auto,
+    /// Not touched.
     Keep,
     /// Switched off, with undo.
     Off,

@@ -6,6 +6,7 @@ use crate::model::host::HostRef;
 use crate::model::log::LogSpec;
 use crate::model::policy::Policy;
 use crate::model::port::PortIndex;
+use crate::model::profile::{GuestOs, SecureBoot};
 use crate::model::vm::{HypervisorKind, VmRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -204,6 +205,10 @@ pub struct TargetSpec {
     pub gdb_stub: Option<GdbStubSpec>,
     /// Nested virtualization for the guest.
     pub nested: bool,
+    /// What becomes of the firmware's Secure Boot.
+    pub secure_boot: SecureBoot,
+    /// The guest's operating system, where the profile says it.
+    pub guest_os: Option<GuestOs>,
     /// Present if vmserial starts the VM.
     pub start: Option<StartSpec>,
     /// The debugger.

@@ -66,6 +66,11 @@ impl HypervisorKind {
         self == Self::Qemu
     }
 
+    /// Tells whether vmserial turns Secure Boot of this hypervisor's VMs off.
+    pub fn has_secure_boot_switch(self) -> bool {
+        self == Self::Hyperv
+    }
+
     /// Returns the name used on the command line and in profiles.
     pub fn name(self) -> &'static str {
         match self {

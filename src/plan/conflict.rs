@@ -126,6 +126,8 @@ mod tests {
             ports: ports.collect(),
             gdb_stub: None,
             nested: false,
+            secure_boot: Default::default(),
+            guest_os: None,
             start: None,
             debugger: None,
             unserved: Vec::new(),

@@ -100,6 +100,12 @@ impl Plan {
         self.targets.iter().any(TargetPlan::has_later_stages)
     }
 
+    /// Returns the ready steps that must be confirmed by their own names.
+    pub fn confirmations(&self) -> impl Iterator<Item = (&Step, &str)> {
+        self.ready_steps()
+            .filter_map(|step| Some((step, step.confirm.as_deref()?)))
+    }
+
     /// Returns the targets whose power is taken away by ready steps, with how.
     pub fn power_offs(&self) -> BTreeMap<TargetName, PowerChange> {
         let offs = self

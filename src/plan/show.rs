@@ -158,6 +158,11 @@ fn show_step(text: &mut String, number: usize, step: &Step) {
         let (effect, undo) = (effect_text(step.effect), undo_text(&step.undo));
         line(text, 4, &format!("effect: {effect}; undo: {undo}"));
     }
+    if let Some(name) = &step.confirm {
+        let wanted =
+            format!("confirm: on the terminal, or with `--confirm {name}`; `--yes` does not cover it");
+        line(text, 4, &wanted);
+    }
     for note in &step.notes {
         line(text, 4, &format!("note: {note}"));
     }
@@ -256,7 +261,7 @@ fn target_json(target: &TargetPlan) -> Value {
 fn step_json(step: &Step) -> Value {
     let mut value = json!({
         "summary": step.summary, "host": step.host.to_string(), "action": step.action, "undo": step.undo,
-        "effect": step.effect, "power": step.power, "notes": step.notes,
+        "effect": step.effect, "power": step.power, "notes": step.notes, "confirm": step.confirm,
     });
     if let (Action::Edit(edit), Some(object)) = (&step.action, value.as_object_mut())
         && let Ok(after) = edit::apply(edit.format, edit.before.as_deref(), &edit.operations)
@@ -291,6 +296,7 @@ mod tests {
             },
             power,
             notes: vec!["A warning.".to_owned()],
+            confirm: None,
         }
     }
 

@@ -22,6 +22,10 @@ pub struct Step {
     pub power: Option<PowerChange>,
     /// Warnings that are printed with it, a sentence each.
     pub notes: Vec<String>,
+    /// A name by which this step alone must be confirmed: on the terminal, or with `--confirm NAME`. `--yes` does not
+    /// cover it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<String>,
 }
 
 /// What is done.

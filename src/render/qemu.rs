@@ -313,6 +313,8 @@ mod tests {
             ports,
             gdb_stub: None,
             nested: false,
+            secure_boot: Default::default(),
+            guest_os: None,
             start: None,
             debugger: None,
             unserved: Vec::new(),

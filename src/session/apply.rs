@@ -29,6 +29,8 @@ const MOST_ROUNDS: usize = 8;
 pub struct ApplyOptions {
     /// Show, ask or go on.
     pub consent: Consent,
+    /// Names of steps that are confirmed beforehand (`--confirm`).
+    pub confirmed: Vec<String>,
     /// Take ports away instead of setting them up (`setup --remove`).
     pub remove: bool,
     /// Start VMs that the profile describes wholly (`debug`, `up`).
@@ -179,7 +181,8 @@ impl Apply<'_> {
                 return Err(Problem::new(FailureKind::Host, message));
             }
             self.front.show(&show::text(&round));
-            consent(self.options.consent, &round, targets, self.front)?;
+            let confirmed = &self.options.confirmed;
+            consent(self.options.consent, confirmed, &round, targets, self.front)?;
             self.round(&round, &alive)?;
             let failed = |target: &TargetSpec| self.failures.iter().any(|(name, _)| *name == target.name);
             let keep: Vec<bool> = alive.iter().map(|target| !failed(target)).collect();

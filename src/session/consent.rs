@@ -1,7 +1,7 @@
 //! Who says yes: `--yes`, the terminal, and the restart policy for everything that takes a VM's power away.
 
 use crate::model::{FailureKind, Problem, RestartPolicy, TargetName, TargetSpec};
-use crate::plan::{Plan, PowerChange};
+use crate::plan::{Plan, PowerChange, Step};
 use crate::session::Front;
 use std::collections::BTreeMap;
 
@@ -24,6 +24,7 @@ pub enum Consent {
 /// See [`power`] and [`yes`].
 pub fn consent(
     given: Consent,
+    confirmed: &[String],
     plan: &Plan,
     targets: &[TargetSpec],
     front: &mut dyn Front,
@@ -33,6 +34,7 @@ pub fn consent(
         .map(|target| (target.name.clone(), target.restart))
         .collect();
     power(&plan.power_offs(), &policies, front)?;
+    by_name(confirmed, plan.confirmations(), front)?;
     yes(given, "Apply these steps?", front)
 }
 
@@ -78,6 +80,60 @@ pub fn power(
     Ok(())
 }
 
+/// Obtains the confirmation of every step that wants one by its own name: named on the command line, else on the
+/// terminal. `--yes` is none.
+///
+/// # Errors
+///
+/// [`FailureKind::Precondition`] if nobody is there to ask, [`FailureKind::AnsweredNo`], [`FailureKind::Interrupted`].
+pub fn by_name<'a>(
+    confirmed: &[String],
+    steps: impl Iterator<Item = (&'a Step, &'a str)>,
+    front: &mut dyn Front,
+) -> Result<(), Problem> {
+    let mut missing: Vec<(&Step, &str)> = steps
+        .filter(|(_, name)| !confirmed.iter().any(|given| given == name))
+        .collect();
+    missing.dedup_by_key(|(step, name)| (step.target.clone(), *name));
+    for (step, name) in missing {
+        let target = step
+            .target
+            .as_ref()
+            .map(|target| format!("`{target}`: "))
+            .unwrap_or_default();
+        let question = format!(
+            "{target}{} ({}) Confirm `{name}`?",
+            step.summary,
+            step.notes.join("; ")
+        );
+        match asked(front, &question)? {
+            Some(true) => {}
+            Some(false) => return Err(no()),
+            None => {
+                let message = format!(
+                    "{target}the step `{}` wants to be confirmed by its name",
+                    step.summary
+                );
+                let problem = Problem::new(FailureKind::Precondition, message);
+                let problem = step
+                    .notes
+                    .iter()
+                    .fold(problem, |problem, note| problem.hint(sentence(note)));
+                return Err(problem.hint(format!(
+                    "Confirm it with `--confirm {name}`; `--yes` does not cover it."
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sentence(fragment: &str) -> String {
+    let mut characters = fragment.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string());
+    format!("{}{}.", first.unwrap_or_default(), characters.as_str())
+}
+
 /// Obtains a yes.
 ///
 /// # Errors
@@ -115,6 +171,7 @@ fn asked(front: &mut dyn Front, question: &str) -> Result<Option<bool>, Problem>
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::plan::{Action, Condition, Effect, Undo};
 
     /// Answers all questions with one answer and keeps them.
     struct Answers(Option<bool>, Vec<String>);
@@ -166,6 +223,46 @@ mod tests {
                 "{policy:?} {change:?} {answer:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_step_with_a_name_is_confirmed_by_it_only() {
+        let step = Step {
+            summary: "switch Secure Boot off".to_owned(),
+            confirm: Some("secure-boot".to_owned()),
+            notes: vec!["have the recovery key ready".to_owned()],
+            host: crate::model::HostRef::Local,
+            target: Some("dev".parse().unwrap()),
+            action: Action::WaitFor(Condition::TcpListens { port: 1 }),
+            undo: Undo::Keys,
+            effect: Effect::Live,
+            power: None,
+        };
+        let run = |confirmed: &[String], answer| {
+            let mut front = Answers(answer, Vec::new());
+            by_name(
+                confirmed,
+                [(&step, "secure-boot"), (&step, "secure-boot")].into_iter(),
+                &mut front,
+            )
+            .map(|()| front.1.clone())
+        };
+        assert_eq!(run(&["secure-boot".to_owned()], None), Ok(Vec::new()));
+        let asked = run(&["other".to_owned()], Some(true)).unwrap();
+        assert_eq!(
+            asked,
+            ["`dev`: switch Secure Boot off (have the recovery key ready) Confirm `secure-boot`?"]
+        );
+        assert_eq!(run(&[], Some(false)).unwrap_err().kind, FailureKind::AnsweredNo);
+        let refused = run(&[], None).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Precondition);
+        assert_eq!(
+            refused.hints,
+            [
+                "Have the recovery key ready.",
+                "Confirm it with `--confirm secure-boot`; `--yes` does not cover it."
+            ]
+        );
     }
 
     #[test]

@@ -264,6 +264,7 @@ fn step(target: &TargetSpec, summary: &str, action: Action, undo: Undo, power: O
         effect,
         power,
         notes: Vec::new(),
+        confirm: None,
     }
 }
 
@@ -453,12 +454,14 @@ impl Front for FakeFront {
 }
 
 pub fn target(name: &str, attach: &str) -> TargetSpec {
-    TargetSpec {
+    let record = crate::session::journal::TargetRecord {
         name: name.parse().unwrap(),
         host: HostRef::Local,
         hypervisor: HypervisorKind::Vmware,
         vm: VmRef::new(format!("/{name}.vmx")),
         restart: RestartPolicy::Graceful,
+    };
+    TargetSpec {
         ports: vec![crate::model::PortSpec {
             port: PortIndex::new(1).unwrap(),
             policy: crate::model::Policy::Raw,
@@ -469,17 +472,14 @@ pub fn target(name: &str, attach: &str) -> TargetSpec {
             replay_bytes: 0,
             break_with: None,
         }],
-        gdb_stub: None,
-        nested: false,
-        start: None,
-        debugger: None,
-        unserved: Vec::new(),
+        ..record.spec()
     }
 }
 
 /// Journals are in memory too; locks are real, in `locks`.
 pub fn options(locks: &Path) -> ApplyOptions {
     ApplyOptions {
+        confirmed: Vec::new(),
         consent: Consent::Given,
         remove: false,
         start_vm: false,

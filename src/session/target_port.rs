@@ -160,6 +160,8 @@ mod tests {
             }],
             gdb_stub: None,
             nested: false,
+            secure_boot: Default::default(),
+            guest_os: None,
             start: None,
             debugger: None,
             unserved: Vec::new(),

@@ -21,7 +21,6 @@ mod e2e_bridge;
 mod e2e_debug;
 mod e2e_shared;
 mod endpoint;
-mod endpoint_errors;
 mod exec;
 mod faults;
 mod guest;
@@ -60,7 +59,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(mux::trials());
     trials.extend(profile::trials());
     trials.extend(endpoint::trials());
-    trials.extend(endpoint_errors::trials());
     trials.extend(exec::trials());
     trials.extend(faults::trials());
     trials.extend(real_clients::trials());

@@ -254,7 +254,7 @@ fn what_is_no_device_is_refused() {
         (
             format!("{},baud=0", sandbox.endpoint("tty", "d")),
             2,
-            "option `baud`: got",
+            "no baud rate",
         ),
         (
             format!("{},parity=mark", sandbox.endpoint("tty", "d")),

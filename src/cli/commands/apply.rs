@@ -5,7 +5,7 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::ui::Ui;
 use crate::plan::show;
-use crate::session::apply::plan_and_apply;
+use crate::session::apply::{ApplyOptions, plan_and_apply};
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::RealHosts;
 use serde_json::json;
@@ -23,6 +23,9 @@ pub struct ApplyArgs {
     targets: Vec<String>,
     #[command(flatten)]
     change: ChangeArgs,
+    /// Confirm a step that wants it by its own name, as the plan says (can be repeated)
+    #[arg(long, value_name = "NAME")]
+    confirm: Vec<String>,
 }
 
 /// Runs `vmserial apply`.
@@ -32,7 +35,10 @@ pub struct ApplyArgs {
 /// See [`plan_and_apply`].
 pub fn run(args: &ApplyArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let targets = chosen(&args.targets, args.change.restart, context)?;
-    let options = options(args.change.consent(), Interrupt::catch()?, context);
+    let options = ApplyOptions {
+        confirmed: args.confirm.clone(),
+        ..options(args.change.consent(), Interrupt::catch()?, context)
+    };
     let applied = plan_and_apply(&RealHosts::new(&context.state), &targets, &options, ui)?;
     if ui.is_json() {
         ui.data_json(&json!({

@@ -59,6 +59,9 @@ pub struct DebugArgs {
     /// Apply the plan without asking
     #[arg(long)]
     yes: bool,
+    /// Confirm a step that wants it by its own name, as the plan says (can be repeated)
+    #[arg(long, value_name = "NAME")]
+    confirm: Vec<String>,
     /// How far to go when a change needs the VM powered off
     #[arg(long, value_name = "LEVEL", value_parser = restart_level)]
     restart: Option<RestartPolicy>,
@@ -107,6 +110,7 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
             (false, true) => Consent::Given,
             (false, false) => Consent::Ask,
         },
+        confirmed: args.confirm.clone(),
         remove: false,
         start_vm: true,
         state: context.state.clone(),

@@ -32,6 +32,7 @@ pub fn run(args: &DownArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
     let hosts = RealHosts::new(&context.state);
     let options = ApplyOptions {
         consent: Consent::Given,
+        confirmed: Vec::new(),
         remove: false,
         start_vm: false,
         state: context.state.clone(),

@@ -44,6 +44,8 @@ fn target(vm: &str, ports: Vec<PortSpec>) -> TargetSpec {
         ports,
         gdb_stub: None,
         nested: false,
+        secure_boot: Default::default(),
+        guest_os: None,
         start: None,
         debugger: None,
         unserved: Vec::new(),

@@ -212,5 +212,6 @@ fn step(host: &HostRef, target: &TargetSpec, summary: String, action: Action) ->
         effect: Effect::Live,
         power: None,
         notes: Vec::new(),
+        confirm: None,
     }
 }

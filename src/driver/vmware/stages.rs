@@ -69,6 +69,7 @@ pub(super) fn stages(
                 effect: Effect::NextBoot,
                 power: None,
                 notes: change.notes,
+                confirm: None,
             };
             let mut stages = vec![planned("settings", vec![step])];
             stages.extend(start);

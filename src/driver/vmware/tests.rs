@@ -40,6 +40,8 @@ fn target(vm: &str, ports: &[(u32, Option<&str>)]) -> TargetSpec {
         ports: ports.collect(),
         gdb_stub: None,
         nested: false,
+        secure_boot: Default::default(),
+        guest_os: None,
         start: None,
         debugger: None,
         unserved: Vec::new(),

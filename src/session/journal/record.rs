@@ -121,6 +121,8 @@ impl TargetRecord {
             ports: Vec::new(),
             gdb_stub: None,
             nested: false,
+            secure_boot: Default::default(),
+            guest_os: None,
             start: None,
             debugger: None,
             unserved: Vec::new(),

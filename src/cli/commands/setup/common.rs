@@ -75,6 +75,9 @@ pub struct CommonArgs {
     /// Apply the plan without asking
     #[arg(long)]
     pub yes: bool,
+    /// Confirm a step that wants it by its own name, as the plan says (can be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub confirm: Vec<String>,
     /// End after the set-up and print the line that starts the bridge
     #[arg(long)]
     pub no_bridge: bool,
@@ -162,6 +165,8 @@ impl CommonArgs {
                 allow_remote: self.allow_remote,
             }),
             nested: false,
+            secure_boot: Default::default(),
+            guest_os: None,
             start: None,
             debugger: None,
             unserved: Vec::new(),
@@ -251,6 +256,7 @@ impl Site {
                     (false, true) => Consent::Given,
                     (false, false) => Consent::Ask,
                 },
+                confirmed: args.confirm.clone(),
                 remove: args.remove,
                 start_vm,
                 state: context.state.clone(),

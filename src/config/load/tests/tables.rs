@@ -111,7 +111,7 @@ fn wrong_keys_of_a_target_are_told_apart() {
         ),
         (
             "ports: [{port: 1, as: console, attach: \"pipe:x\"}]",
-            "role: got nothing",
+            "expected a role",
         ),
         (
             "ports: [{port: 1, as: console, serve: listen:tcp:1}]",
@@ -179,7 +179,7 @@ fn wrong_keys_of_a_target_are_told_apart() {
         ("range: {from: 1, to: 2}", "needs `{{ n }}` in its name"),
         (
             "restart: ask, nested: false, secure_boot: true",
-            "expected one of keep, off",
+            "expected one of auto, keep, off",
         ),
     ] {
         let told = errors(&target(keys));
