@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum FileFormat {
     /// A VMware `.vmx`.
     Vmx,
+    /// A domain configuration of Xen's `xl`; values are source text.
+    XlCfg,
     /// A file that is wholly ours; its one key is the empty string, its value the whole text.
     Whole,
 }

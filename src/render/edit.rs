@@ -1,7 +1,7 @@
 //! Edits keyed files: reads the values of keys, sets and removes keys, leaves every other byte alone.
 
 use crate::model::{EditOperation, FileFormat, HostPath};
-use crate::render::vmx;
+use crate::render::{vmx, xl_cfg};
 use std::collections::BTreeMap;
 
 /// The file cannot be edited key by key.
@@ -57,6 +57,13 @@ pub fn values(
         }
         (_, None) => return Ok(keys.iter().map(|key| ((*key).to_owned(), None)).collect()),
         (FileFormat::Vmx, Some(bytes)) => vmx::VmxFile::parse(bytes)?,
+        (FileFormat::XlCfg, Some(bytes)) => {
+            let file = xl_cfg::XlCfg::parse(bytes)?;
+            return keys
+                .iter()
+                .map(|key| Ok(((*key).to_owned(), file.value(key)?)))
+                .collect();
+        }
     };
     keys.iter()
         .map(|key| Ok(((*key).to_owned(), file.value(key)?)))
@@ -68,7 +75,7 @@ pub fn values(
 pub fn lock_of(format: FileFormat, path: &HostPath) -> Option<HostPath> {
     match format {
         FileFormat::Vmx => Some(vmx::lock_of(path)),
-        FileFormat::Whole => None,
+        FileFormat::XlCfg | FileFormat::Whole => None,
     }
 }
 
@@ -90,6 +97,16 @@ pub fn apply(
                 None => bytes.map(<[u8]>::to_vec),
                 Some(operation) => operation.value().map(|text| text.as_bytes().to_vec()),
             })
+        }
+        FileFormat::XlCfg => {
+            let mut file = xl_cfg::XlCfg::parse(bytes.unwrap_or_default())?;
+            for operation in operations {
+                match operation {
+                    EditOperation::Set { key, value } => file.set(key, value)?,
+                    EditOperation::Remove { key } => file.remove(key)?,
+                }
+            }
+            Ok(Some(file.into_bytes()))
         }
         FileFormat::Vmx => {
             let mut file = vmx::VmxFile::parse(bytes.unwrap_or_default())?;

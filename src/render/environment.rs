@@ -1,7 +1,7 @@
 //! The one template environment: strict, without guessed escaping, with one quoting filter per language.
 
 use crate::model::base64;
-use crate::render::quote;
+use crate::render::{quote, xl_cfg};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Serde, Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
@@ -36,6 +36,10 @@ pub const TEMPLATES: &[(&str, &str)] = &[
     (
         "vmware/serial.vmx",
         include_str!("../../templates/vmware/serial.vmx.j2"),
+    ),
+    (
+        "xen/serial.cfg",
+        include_str!("../../templates/xen/serial.cfg.j2"),
     ),
 ];
 
@@ -98,6 +102,12 @@ fn environment() -> Environment<'static> {
         invalid(quote::qemu_config_value(&text))
     });
     environment.add_filter("sh", |text: String| invalid(quote::shell_word(&text)));
+    // A value that was taken apart and put together by the editor; anything that is not exactly one is refused.
+    environment.add_filter("xl_value", |text: String| {
+        xl_cfg::check_value(&text)
+            .map(|()| text)
+            .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+    });
     environment.add_filter("vmx", |text: String| invalid(quote::vmx_value(&text)));
     for (name, source) in TEMPLATES {
         environment

@@ -7,3 +7,4 @@ pub mod qemu;
 pub mod qmp;
 pub mod quote;
 pub mod vmx;
+pub mod xl_cfg;

@@ -129,6 +129,31 @@ pub fn vmx_value(value: &str) -> Result<String, QuoteError> {
     Ok(quoted)
 }
 
+/// Writes a string of xl's configuration files with its quotes. Backslash and the quote are escaped
+/// (Xen `libxlu_cfg.c`, `xlu__cfgl_dequote`).
+///
+/// # Errors
+///
+/// Control characters are refused: a string ends with its line, and no device has one in its name.
+pub fn xl_string(value: &str, quote: char) -> Result<String, QuoteError> {
+    if value.contains(char::is_control) {
+        return Err(refuse(
+            "a string of an xl configuration",
+            "a control character",
+            value,
+        ));
+    }
+    let mut quoted = String::from(quote);
+    for character in value.chars() {
+        if character == quote || character == '\\' {
+            quoted.push('\\');
+        }
+        quoted.push(character);
+    }
+    quoted.push(quote);
+    Ok(quoted)
+}
+
 /// Writes a value of a QEMU `-readconfig` file with its quotes. The format has no escapes and holds 1023 bytes
 /// (QEMU, `util/qemu-config.c`, `qemu_config_foreach`).
 ///
