@@ -141,7 +141,8 @@ impl Channel {
     pub(crate) fn end_reason(&self) -> String {
         match &self.stream {
             Stream::Native(stream) => stream.end_reason(),
-            Stream::Controlled(_) | Stream::Boxed(_) => "ended".into(),
+            Stream::Controlled(stream) => stream.end_reason().unwrap_or_else(|| "ended".into()),
+            Stream::Boxed(_) => "ended".into(),
         }
     }
 

@@ -59,4 +59,9 @@ pub trait ControlledStream: ByteStream {
     fn peer_is_gone(&self) -> bool {
         false
     }
+
+    /// Says why the input ended, where more is known than that it did.
+    fn end_reason(&self) -> Option<String> {
+        None
+    }
 }

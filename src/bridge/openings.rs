@@ -1,8 +1,10 @@
-//! How a bridge opens what it goes to: its own kinds by itself, `exec:` and `via=` through its [`Opener`].
+//! How a bridge opens what it goes to: its own kinds by itself, `exec:` and `via=` through its [`Opener`], and so named
+//! pipes where the system has none.
 
 use crate::bridge::channel::Channel;
 use crate::bridge::dial::{Opener, Remarks};
 use crate::bridge::open::{self, Side, check_served};
+use crate::bridge::sys;
 use crate::model::{Address, EndpointSpec, FailureKind, Problem};
 use std::fmt;
 use std::io;
@@ -69,7 +71,8 @@ impl fmt::Debug for Openings {
 }
 
 fn needs_opener(endpoint: &EndpointSpec) -> bool {
-    !endpoint.via.is_empty() || starts_something(endpoint)
+    let is_foreign = matches!(endpoint.address, Address::Pipe { .. }) && !sys::HAS_NAMED_PIPES;
+    !endpoint.via.is_empty() || starts_something(endpoint) || is_foreign
 }
 
 /// Tells whether each dial starts a process, which says nothing of whether it will serve: the pause between two dials

@@ -79,6 +79,9 @@ enum Command {
     Status(commands::status::StatusArgs),
     /// Make, check and explain profiles
     Profile(commands::profile::ProfileArgs),
+    /// Open streams here for a vmserial on another machine, on standard input and output
+    #[command(hide = true)]
+    Helper(commands::helper::HelperArgs),
     /// Print shell completions
     Completions(commands::completions::CompletionsArgs),
 }
@@ -118,6 +121,7 @@ fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode
         Command::Drift(args) => commands::drift::run(&args, context, ui),
         Command::Status(args) => commands::status::run(&args, context, ui),
         Command::Profile(args) => commands::profile::run(&args, context, ui),
+        Command::Helper(args) => commands::helper::run(&args),
         Command::Completions(args) => commands::completions::run(&args, context, ui),
     }
 }

@@ -5,10 +5,12 @@ mod attended;
 pub mod break_means;
 mod child_stream;
 pub mod foreground;
+pub mod helper;
 pub mod local;
 pub mod opener;
 pub mod powershell;
 pub mod qmp;
+mod ssh_words;
 pub mod sys;
 mod tunnel;
 

@@ -1,6 +1,7 @@
-//! Opens the streams that need a process, for a bridge: commands and SSH.
+//! Opens the streams that need a process, for a bridge: commands, SSH, and a helper on a machine that has named pipes.
 
 use super::attended::Children;
+use super::helper::{HelperPlaces, Helpers};
 use super::tunnel::Tunnel;
 use super::{child_stream, sys};
 use crate::bridge::{Opener, Opening, Remarks};
@@ -9,19 +10,44 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Starts a process for each stream. One for each bridge; what it started ends with the bridge.
 #[derive(Default)]
 pub struct ProcessOpener {
     children: Children,
     tunnels: Arc<Mutex<HashMap<EndpointSpec, Tunnel>>>,
+    helpers: Helpers,
+    /// A helper was found on this machine.
+    helper_is_here: OnceLock<()>,
 }
 
 impl ProcessOpener {
     /// Makes one that has started nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Refuses a pipe that we are to serve, and one of this machine if there is nobody who could open it.
+    fn check_helped(&self, endpoint: &EndpointSpec) -> Result<(), Problem> {
+        if endpoint.role == Some(Role::Listen) {
+            return Err(Problem::new(
+                FailureKind::Precondition,
+                format!("`{endpoint}`: a named pipe is served by a vmserial that runs on Windows"),
+            )
+            .hint("Run `vmserial.exe bridge … listen:pipe:NAME` on the Windows side; it may connect to a `listen:tcp:127.0.0.1:PORT` of this one."));
+        }
+        if !endpoint.via.is_empty() || self.helper_is_here.get().is_some() {
+            return Ok(());
+        }
+        let found = HelperPlaces::of_this_machine().find();
+        found.map_err(|error| {
+            Problem::new(FailureKind::Precondition, format!("`{endpoint}`: {error}"))
+                .hint("In WSL, copy it to Windows with `vmserial setup helper --from vmserial.exe`, or name it: `VMSERIAL_EXE=/mnt/c/…/vmserial.exe`.")
+                .hint("For a pipe of another host write `,via=[user@]HOST` behind it; vmserial.exe must be there.")
+        })?;
+        let _ = self.helper_is_here.set(());
+        Ok(())
     }
 
     fn tunnel(&self, endpoint: &EndpointSpec) -> Tunnel {
@@ -33,6 +59,15 @@ impl ProcessOpener {
 impl fmt::Debug for ProcessOpener {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("ProcessOpener").finish_non_exhaustive()
+    }
+}
+
+/// Tells whether only a vmserial on the endpoint's own machine can open it.
+fn is_helped(endpoint: &EndpointSpec) -> bool {
+    match endpoint.address {
+        Address::Pipe { .. } => true,
+        Address::Tty { .. } => !endpoint.via.is_empty(),
+        _ => false,
     }
 }
 
@@ -67,6 +102,9 @@ fn check_via(endpoint: &EndpointSpec) -> Result<(), Problem> {
 
 impl Opener for ProcessOpener {
     fn check(&self, endpoint: &EndpointSpec) -> Result<(), Problem> {
+        if is_helped(endpoint) {
+            return self.check_helped(endpoint);
+        }
         if endpoint.via.is_empty() {
             return Ok(());
         }
@@ -75,6 +113,9 @@ impl Opener for ProcessOpener {
 
     fn open(&self, endpoint: &EndpointSpec, remarks: &Remarks) -> Opening {
         let (endpoint, remarks, children) = (endpoint.clone(), remarks.clone(), self.children.clone());
+        if is_helped(&endpoint) {
+            return self.helpers.open(&endpoint);
+        }
         if !endpoint.via.is_empty() {
             let tunnel = self.tunnel(&endpoint);
             return Box::pin(async move { tunnel.open(&endpoint, &remarks, &children).await });
@@ -89,7 +130,9 @@ impl Opener for ProcessOpener {
 
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (children, tunnels) = (self.children.clone(), Arc::clone(&self.tunnels));
+        let helpers = self.helpers.close();
         Box::pin(async move {
+            helpers.await;
             let tunnels = std::mem::take(&mut *tunnels.lock().unwrap_or_else(PoisonError::into_inner));
             for tunnel in tunnels.into_values() {
                 tunnel.close().await;

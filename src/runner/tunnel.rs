@@ -6,6 +6,7 @@
 
 use super::attended::{Attended, Children, End, Ended, Streams};
 use super::child_stream::failure;
+use super::ssh_words;
 use super::sys::{self, LocalStream};
 use crate::bridge::{Channel, Facts, Remarks};
 use crate::model::{Address, EndpointSpec, SshHop};
@@ -234,19 +235,8 @@ fn arguments(endpoint: &EndpointSpec, socket: &Path) -> Vec<String> {
         _ => String::new(),
     };
     let mut words: Vec<String> = ["-N", "-T", "-a", "-x"].map(String::from).into();
-    for option in [
-        "BatchMode=yes",
-        "ExitOnForwardFailure=yes",
-        // An open connection of the user's would hold the forward, and its debug lines are not ours.
-        "ControlMaster=no",
-        "ControlPath=none",
-        "PermitLocalCommand=no",
-        "ConnectTimeout=10",
-        // A link that is gone without a word is found in half a minute.
-        "ServerAliveInterval=10",
-        "ServerAliveCountMax=3",
-        "LogLevel=DEBUG2",
-    ] {
+    let own = ["ExitOnForwardFailure=yes", "LogLevel=DEBUG2"];
+    for option in ssh_words::OPTIONS.into_iter().chain(own) {
         words.extend(["-o".to_owned(), option.to_owned()]);
     }
     if let Some((SshHop(destination), jumps)) = endpoint.via.split_last() {
@@ -258,24 +248,10 @@ fn arguments(endpoint: &EndpointSpec, socket: &Path) -> Vec<String> {
             "-L".to_owned(),
             format!("{}:{far}", escaped(&socket.to_string_lossy())),
             "--".to_owned(),
-            destination_word(destination),
+            ssh_words::destination_word(destination),
         ]);
     }
     words
-}
-
-/// A destination with a port is written as a URI, the only form that `ssh` takes as one word.
-fn destination_word(destination: &str) -> String {
-    let host = destination.rsplit_once('@').map_or(destination, |(_, host)| host);
-    let has_port = match host.rsplit_once(']') {
-        Some((_, rest)) => rest.starts_with(':'),
-        None => host.matches(':').count() == 1,
-    };
-    if has_port {
-        format!("ssh://{destination}")
-    } else {
-        destination.to_owned()
-    }
 }
 
 /// In the word of a forward a colon ends a part (OpenSSH `parse_fwd_field`).

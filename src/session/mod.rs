@@ -13,6 +13,7 @@ pub mod execute;
 #[cfg(test)]
 mod fake;
 pub mod front;
+pub mod helper;
 pub mod interrupt;
 pub mod join;
 pub mod journal;

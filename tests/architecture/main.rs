@@ -117,6 +117,7 @@ fn runner_uses_of_the_bridge_only_what_it_implements() {
                 "Dialer",
                 "Opener",
                 "Opening",
+                "ControlledStream",
                 "Remarks",
                 "Channel",
                 "Facts",

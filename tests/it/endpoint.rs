@@ -65,7 +65,7 @@ fn kinds_that_are_not_served_are_refused_by_name() {
     let sandbox = Sandbox::new();
     let ended = sandbox.run(["bridge", "connect:pipe:vm", "stdio", "--wait=100ms"]);
     assert_eq!(ended.code, Some(5), "{ended:?}");
-    assert!(ended.stderr.contains("not served"), "{ended:?}");
+    assert!(ended.stderr.contains("no helper was found"), "{ended:?}");
 }
 
 fn a_free_port_on_loopback_is_told() {

@@ -24,6 +24,8 @@ mod endpoint;
 mod exec;
 mod faults;
 mod guest;
+mod helper;
+mod helper_rig;
 mod joined;
 mod kit;
 mod mux;
@@ -61,6 +63,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(endpoint::trials());
     trials.extend(exec::trials());
     trials.extend(faults::trials());
+    trials.extend(helper::trials());
     trials.extend(real_clients::trials());
     trials.extend(via::trials());
     trials.extend(pty::trials());

@@ -43,6 +43,12 @@ impl Sshd {
     /// Starts a server and puts an `ssh` on the sandbox's PATH that has the configuration of the test instead of the
     /// user's own. (`ssh` takes its home from the system's list of users, whatever HOME says.)
     pub fn start(sandbox: &Sandbox) -> Self {
+        // Whatever is forwarded needs no session.
+        Self::start_with(sandbox, "MaxSessions 0\n")
+    }
+
+    /// Starts a server with more lines in its configuration.
+    pub fn start_with(sandbox: &Sandbox, lines: &str) -> Self {
         let folder = sandbox.path("ssh");
         std::fs::create_dir(&folder).unwrap();
         for key in ["host_key", "key"] {
@@ -62,7 +68,7 @@ impl Sshd {
             &format!(
                 "ListenAddress 127.0.0.1\nPort {port}\nHostKey {here}/host_key\nAuthorizedKeysFile {here}/authorized_keys\n\
                  PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-                 LogLevel VERBOSE\nMaxStartups 100\nMaxSessions 0\n"
+                 LogLevel VERBOSE\nMaxStartups 100\n{lines}"
             ),
         );
         let host_key = std::fs::read_to_string(folder.join("host_key.pub")).unwrap();

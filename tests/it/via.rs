@@ -36,8 +36,8 @@ pub fn trials() -> Vec<Trial> {
         trial("what_ssh_says_is_the_reason", what_ssh_says_is_the_reason),
         trial("nothing_is_left_behind", nothing_is_left_behind),
         trial(
-            "what_needs_a_helper_is_refused_by_name",
-            what_needs_a_helper_is_refused_by_name,
+            "what_is_not_served_is_refused_by_name",
+            what_is_not_served_is_refused_by_name,
         ),
     ]
 }
@@ -276,12 +276,11 @@ fn nothing_is_left_behind() {
     assert!(!path.exists());
 }
 
-fn what_needs_a_helper_is_refused_by_name() {
+fn what_is_not_served_is_refused_by_name() {
     let sandbox = Sandbox::new();
     for (endpoint, part) in [
         ("pty:/tmp/x,via=h", "`pty` behind `via=` is not served yet"),
-        ("tty:/dev/ttyS0,via=h", "`tty` behind `via=` is not served yet"),
-        ("connect:pipe:x,via=h", "`pipe` behind `via=` is not served yet"),
+        ("listen:pipe:x,via=h", "served by a vmserial that runs on Windows"),
         (
             "listen:tcp:127.0.0.1:1,via=h",
             "to listen behind `via=` is not served yet",

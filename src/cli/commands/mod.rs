@@ -8,6 +8,7 @@ pub mod console;
 pub mod debug;
 pub mod down;
 pub mod drift;
+pub mod helper;
 pub mod journal;
 pub mod plan;
 pub mod profile;

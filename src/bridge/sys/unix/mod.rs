@@ -15,7 +15,9 @@ pub use files::{create_private_file, read_stdin, survive_file_size_limit, write_
 pub use owner::describe_tcp_owner;
 pub use pty::{PtyServer, open_pty};
 pub use signal::StopSignals;
-pub use socket::{LocalListener, check_target_path, dial_local, listen_local, listen_tcp, pipe_path};
+pub use socket::{
+    HAS_NAMED_PIPES, LocalListener, check_target_path, dial_local, listen_local, listen_tcp, pipe_path,
+};
 pub use socket_mark::SocketMark;
 pub use splice::Splice;
 pub use stream::{NativeStream, keep_urgent_inline, tune_tcp};

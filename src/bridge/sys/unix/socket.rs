@@ -114,6 +114,9 @@ pub fn listen_local(path: &Path) -> Result<LocalListener, Problem> {
     })
 }
 
+/// Named pipes are Windows's.
+pub const HAS_NAMED_PIPES: bool = false;
+
 /// Returns the path of a named pipe of Windows.
 ///
 /// # Errors

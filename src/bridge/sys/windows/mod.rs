@@ -12,7 +12,7 @@ mod tcp;
 mod tty;
 
 pub use absent::{PtyServer, SocketMark, Splice, open_pty};
-pub use pipe::{check_target_path, dial_local, pipe_path};
+pub use pipe::{HAS_NAMED_PIPES, check_target_path, dial_local, pipe_path};
 pub use pipe_server::{LocalListener, listen_local};
 pub use signal::StopSignals;
 pub use standard::{create_private_file, read_stdin, survive_file_size_limit, write_stdout};

@@ -17,6 +17,9 @@ use windows_sys::Win32::System::Pipes::{
     GetNamedPipeClientProcessId, GetNamedPipeServerProcessId, PeekNamedPipe,
 };
 
+/// Named pipes are opened by this program itself.
+pub const HAS_NAMED_PIPES: bool = true;
+
 /// What every pipe's path of this machine begins with.
 pub(super) const PREFIX: &str = r"\\.\pipe\";
 
