@@ -3,7 +3,7 @@
 //! A tap holds the port's only connection, lets any number of clients through a socket of its own, and keeps what went
 //! either way: so a test reads the console while a break-in types on it, and knows each byte that reached the guest.
 
-use crate::kit::{PATIENCE, Running, Sandbox, connect, contains, read_until, wait_until};
+use crate::kit::{PATIENCE, Running, Sandbox, connect, contains, is_fast, read_until, wait_until};
 use libtest_mimic::{Completion, Trial};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -25,7 +25,7 @@ pub fn trial(name: &str, test: fn()) -> Trial {
 }
 
 fn missing() -> Option<String> {
-    if std::env::var("VMSERIAL_TEST_FAST").is_ok_and(|value| value == "1") {
+    if is_fast() {
         return Some("QEMU is left out (VMSERIAL_TEST_FAST=1)".into());
     }
     for program in ["qemu-system-x86_64", "gdb"] {

@@ -12,6 +12,11 @@ use std::time::{Duration, Instant};
 /// No test waits longer for anything; a loaded machine gets there in a tenth of it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Whether the long ones are to be cut short: `cargo xtask test --fast`.
+pub fn is_fast() -> bool {
+    std::env::var("VMSERIAL_TEST_FAST").is_ok_and(|value| value == "1")
+}
+
 /// A home, a state folder and a runtime folder that nobody else has. Its path is short: sockets live in it.
 pub struct Sandbox {
     folder: tempfile::TempDir,

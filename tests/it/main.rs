@@ -12,6 +12,7 @@ mod bridge_policies;
 mod bridge_rig;
 mod bytes;
 mod capture;
+mod census;
 mod console;
 mod console_menu;
 mod control;

@@ -2,7 +2,7 @@
 
 use crate::bridge_rig::{accepted, bridge, read_exactly, vm};
 use crate::kit::{PATIENCE, Running, Sandbox, kill, read_until, wait_until};
-use libtest_mimic::{Completion, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::termios::{LocalModes, OptionalActions, OutputModes};
@@ -18,16 +18,6 @@ pub fn trials() -> Vec<Trial> {
         Trial::test(format!("pty::{name}"), move || -> Result<(), Failed> {
             run();
             Ok(())
-        })
-    };
-    let with = |program: &'static str, run: fn()| {
-        Trial::ignorable_test(format!("pty::{program}"), move || {
-            if !Path::new("/usr/bin").join(program).exists() {
-                let reason = format!("`{program}` is not there (Debian: {program})");
-                return Ok::<_, Failed>(Completion::ignored_with(reason));
-            }
-            run();
-            Ok(Completion::Completed)
         })
     };
     vec![
@@ -53,8 +43,6 @@ pub fn trials() -> Vec<Trial> {
             "a_hundred_users_leave_nothing_behind",
             a_hundred_users_leave_nothing_behind,
         ),
-        with("microcom", microcom),
-        with("tio", tio),
     ]
 }
 
@@ -318,45 +306,4 @@ fn a_hundred_users_leave_nothing_behind() {
     wait_until("as many descriptors are open as after the first", || {
         (Some(open(&bridge)) <= before).then_some(())
     });
-}
-
-/// Runs a terminal program on the terminal, on a terminal of its own, twice.
-fn terminal_program(command: &str) {
-    let sandbox = Sandbox::new();
-    let (mut bridge, mut vm) = up(&sandbox, &[]);
-    for _ in 0..2 {
-        let words = format!(
-            "EXEC:{command} {},pty,setsid,ctty,rawer,stderr",
-            sandbox.path("p").display()
-        );
-        let mut program = Running::start(
-            Command::new("socat")
-                .args(["-", &words])
-                .env("TERM", "xterm")
-                .env("HOME", sandbox.path("")),
-        );
-        bridge.wait_line("client 1 attached");
-        // It sets its settings first, and then talks.
-        wait_until("it writes what it reads", || {
-            program.type_bytes(b"k");
-            vm.set_read_timeout(Some(std::time::Duration::from_millis(100)))
-                .unwrap();
-            matches!(vm.read(&mut [0; 64]), Ok(1..)).then_some(())
-        });
-        vm.set_read_timeout(Some(PATIENCE)).unwrap();
-        vm.write_all(b"login: \r\n").unwrap();
-        program.wait_output(b"login: ");
-        kill(program.pid(), "TERM");
-        program.wait_end();
-        bridge.wait_line("client 1 detached");
-    }
-    assert_serves(&mut bridge, &mut vm, &sandbox.path("p"));
-}
-
-fn microcom() {
-    terminal_program("microcom -p");
-}
-
-fn tio() {
-    terminal_program("tio");
 }

@@ -1,6 +1,6 @@
 //! `vmserial setup qemu` with a real QEMU; no guest is needed, a machine without a disk has ports too.
 
-use crate::kit::{Ended, Sandbox, connect, kill, read_until, wait_until};
+use crate::kit::{Ended, Sandbox, connect, is_fast, kill, read_until, wait_until};
 use libtest_mimic::{Completion, Trial};
 use std::io::Write;
 use std::path::PathBuf;
@@ -37,7 +37,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn missing() -> Option<String> {
-    if std::env::var("VMSERIAL_TEST_FAST").is_ok_and(|value| value == "1") {
+    if is_fast() {
         return Some("QEMU is left out (VMSERIAL_TEST_FAST=1)".into());
     }
     let found = Command::new("qemu-system-x86_64")

@@ -2,7 +2,7 @@
 
 use crate::bridge_bytes::{LONGEST, compare, random};
 use crate::bridge_rig::{accepted, read_exactly, vm};
-use crate::kit::{PATIENCE, Running, Sandbox, connect, kill, read_until};
+use crate::kit::{PATIENCE, Running, Sandbox, connect, is_fast, kill, read_until};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -53,10 +53,6 @@ fn trial(name: &str, test: fn()) -> Trial {
         test();
         Ok(())
     })
-}
-
-pub fn is_fast() -> bool {
-    std::env::var("VMSERIAL_TEST_FAST").is_ok_and(|value| value == "1")
 }
 
 /// Starts a bridge and returns it with the address of its first TCP listener.

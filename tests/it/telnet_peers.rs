@@ -1,8 +1,9 @@
 //! Telnet and RFC 2217 endpoints against the programs that people use: pyserial, ser2net, telnet, QEMU.
 
 use crate::bridge_rig::{accepted, read_exactly, vm};
-use crate::kit::{Running, Sandbox, connect, read_until, wait_until};
-use crate::telnet::{EACH_BYTE, is_fast, listening};
+use crate::census::Census;
+use crate::kit::{Running, Sandbox, connect, is_fast, read_until, wait_until};
+use crate::telnet::{EACH_BYTE, listening};
 use libtest_mimic::{Completion, Trial};
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -130,21 +131,16 @@ fn pyserial() {
             vm.write_all(&buffer[..count]).unwrap();
         }
     });
-    let descriptors = || {
-        std::fs::read_dir(format!("/proc/{}/fd", bridge.pid()))
-            .unwrap()
-            .count()
-    };
-    let before = descriptors();
+    bridge.wait_line("target up");
+    let mut census = Census::of(&sandbox, &bridge);
+    let before = census.with_nobody();
     let url = format!("rfc2217://{address}");
     let mut client = Running::start(Command::new(PYTHON).args(["-c", CLIENT, &url, &count.to_string()]));
     for turn in 0..count {
         client.wait_line(&format!("turn {turn}."));
     }
     assert_eq!(client.wait_end(), 0, "{}", client.said());
-    wait_until("the last connection is closed", || {
-        (descriptors() == before).then_some(())
-    });
+    census.assert_back_at(before);
     bridge.wait_line("break by telnet: sent");
     bridge.signal("TERM");
     assert_eq!(bridge.wait_end(), 0);

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -245,6 +246,8 @@ impl Connection {
                 let mut value = json!(bridge.status().await?);
                 value["pid"] = json!(self.identity.pid);
                 value["command"] = json!(self.identity.command);
+                // What a leak would show in: an idle bridge has a handful, and one more for each connection here.
+                value["tasks"] = json!(Handle::current().metrics().num_alive_tasks());
                 Ok(value)
             }
             Call::Attach {

@@ -1,6 +1,6 @@
 //! Where the Windows program is on Linux, and how Wine runs it.
 
-use crate::kit::Sandbox;
+use crate::kit::{Sandbox, is_fast};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,7 +9,7 @@ pub const PREFIX: &str = "wine";
 
 /// Why the Windows program cannot be run.
 pub fn missing() -> Option<String> {
-    if std::env::var("VMSERIAL_TEST_FAST").is_ok_and(|value| value == "1") {
+    if is_fast() {
         return Some("Wine is left out (VMSERIAL_TEST_FAST=1)".into());
     }
     if wine().is_none() {

@@ -7,6 +7,7 @@
 #[cfg(unix)]
 pub mod faults;
 pub mod hyperv;
+pub mod kgdb;
 pub mod vmrun;
 #[cfg(windows)]
 mod windows;
