@@ -308,7 +308,7 @@ impl BridgeHandle {
     }
 
     /// Breaks in: BREAK, 100 ms, `g`, with everybody's keys held meanwhile. Answers the way once the `g` is out (a debug
-    /// policy: once the stop was seen, or 1.6 s later), or way and reason.
+    /// policy: once the stop was seen or nothing is waited for any more), or way and reason.
     pub fn break_in(&self) -> Reply<Result<String, String>> {
         self.ask(Command::BreakIn)
     }

@@ -46,7 +46,12 @@ pub enum Seen {
     Sign(Sign),
     /// A line that began after [`TextWatch::stopped`] has ended, and it is not kgdb's own (`KGDB: BP remove failed: …`).
     Line,
+    /// SysRq has taken a key (drivers/tty/sysrq.c), whatever it makes of it.
+    SysRq,
 }
+
+/// What SysRq says first, in kernels of today and of before 4.20.
+const SYSRQ: [&[u8]; 2] = [b"sysrq: ", b"SysRq : "];
 
 /// Watches a stream of text for signs and for lines that a stopped kernel cannot write.
 #[derive(Debug, Default)]
@@ -77,6 +82,9 @@ impl TextWatch {
             self.line.drain(..LINE_KEPT / 2);
         }
         self.line.push(byte);
+        if SYSRQ.iter().any(|text| self.line.ends_with(text)) {
+            return Some(Seen::SysRq);
+        }
         let (_, sign) = SIGNS.iter().find(|(text, _)| self.line.ends_with(text))?;
         let prompt = self.length == 5 || self.line.ends_with(b"]kdb> ");
         (*sign != Sign::KdbPrompt || prompt).then_some(Seen::Sign(*sign))

@@ -69,6 +69,8 @@ pub struct Machine {
     echo: Option<Echo>,
     errand: Option<Errand>,
     break_in: Option<BreakIn>,
+    /// When we last let the kernel run.
+    let_run: Option<Instant>,
     doubt: Option<Doubt>,
     console_held: bool,
     transparent: bool,
@@ -116,6 +118,7 @@ impl Machine {
             echo: None,
             errand: None,
             break_in: None,
+            let_run: None,
             doubt: None,
             console_held: false,
             transparent: false,
@@ -332,8 +335,9 @@ impl Machine {
         let unanswered = self.owed.is_some()
             || self.unacknowledged.is_some()
             || self.ours.as_ref().is_some_and(|ours| !ours.acknowledged);
-        let hold = !self.ended
-            && (self.break_in.is_some() || (self.is_shared() && self.target_up && (stopped || unanswered)));
+        let breaking = self.break_in.as_ref().is_some_and(BreakIn::holds_keys);
+        let hold =
+            !self.ended && (breaking || (self.is_shared() && self.target_up && (stopped || unanswered)));
         if hold != self.console_held {
             self.console_held = hold;
             self.out.push(Output::HoldConsole(hold));

@@ -20,9 +20,9 @@ const QUIET: Duration = Duration::from_millis(700);
 /// A console that says nothing at all (a kernel that was up before we came) is believed to be ready after this.
 const SILENT: Duration = Duration::from_secs(2);
 
-/// How long a way of breaking in may take until its stop is seen: BREAK 500 ms, 100 ms, `g`, and the banner, on a
-/// loaded host with an emulated CPU.
-const WAY: Duration = Duration::from_millis(2500);
+/// How long a way of breaking in may take until its stop is seen, on a loaded host with an emulated CPU: BREAK, 100 ms,
+/// `g`, 1.5 s for the stop; on a port that kgdb shares up to 300 ms before and all that once more.
+const WAY: Duration = Duration::from_secs(4);
 
 /// A debugger that was asked to end is killed after this.
 const DEBUGGER_END: Duration = Duration::from_secs(2);

@@ -2,13 +2,10 @@
 //! in the guest that prints `$ + - #` all along.
 
 use crate::debug_lab::{Change, Lab, crash};
-use crate::guest::{Gdb, Guest, trial};
-use crate::kit::{PATIENCE, Running, Sandbox, connect, contains};
+use crate::guest::{Guest, trial};
+use crate::kit::{Running, Sandbox, connect};
+use crate::shared_rig::{HELD, Shell, Stage, TICK, tick};
 use libtest_mimic::Trial;
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -26,145 +23,6 @@ pub fn trials() -> Vec<Trial> {
         trial("shared_break_resume_and_a_killed_session", break_and_resume),
         trial("shared_qmp_is_held_by_another_client", qmp_held),
     ]
-}
-
-const TICK: &str = "tick 3 $5 + 3 - 1 #42";
-const HELD: &str = "[vmserial: kernel stopped, input held]";
-
-/// A console of the bridge, read all along.
-struct Shell {
-    stream: UnixStream,
-    seen: Arc<(Mutex<Vec<u8>>, Condvar)>,
-}
-
-impl Shell {
-    fn open(sandbox: &Sandbox) -> Self {
-        let stream = connect(&sandbox.path("shell"));
-        stream.set_read_timeout(None).unwrap();
-        let seen: Arc<(Mutex<Vec<u8>>, Condvar)> = Arc::default();
-        let (mut reader, kept) = (stream.try_clone().unwrap(), seen.clone());
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = reader.read(&mut buffer) {
-                kept.0.lock().unwrap().extend_from_slice(&buffer[..count]);
-                kept.1.notify_all();
-            }
-        });
-        Self { stream, seen }
-    }
-
-    fn type_text(&self, text: &str) {
-        (&self.stream).write_all(text.as_bytes()).unwrap();
-    }
-
-    fn mark(&self) -> usize {
-        self.seen.0.lock().unwrap().len()
-    }
-
-    /// Waits until the console shows `part` after the mark.
-    fn wait(&self, mark: usize, part: &str) {
-        let until = Instant::now() + PATIENCE;
-        let mut seen = self.seen.0.lock().unwrap();
-        while !contains(&seen[mark..], part.as_bytes()) {
-            let left = until.saturating_duration_since(Instant::now());
-            let shown = String::from_utf8_lossy(&seen[mark..]).into_owned();
-            assert!(!left.is_zero(), "no `{part}`; the console shows `{shown}`");
-            seen = self.seen.1.wait_timeout(seen, left).unwrap().0;
-        }
-    }
-
-    fn shown(&self) -> String {
-        String::from_utf8_lossy(&self.seen.0.lock().unwrap()).into_owned()
-    }
-
-    /// Fails unless the console shows text only, and every line of the ticking process whole.
-    fn assert_text_only(&self) {
-        let shown = self.shown();
-        let lines: Vec<&str> = shown.lines().filter(|line| line.contains("tick 3")).collect();
-        // The last line may be on its way, and the shell's prompt and its echo share lines with the process.
-        for line in lines.iter().rev().skip(1).filter(|line| !line.contains("echo")) {
-            assert!(line.contains(TICK), "`{line}` in {shown}");
-        }
-        assert!(!lines.is_empty(), "it ticks: {shown}");
-        for packet in ["$T05", "$OK#9a", "$qSupported", "$?#3f", "$D#44"] {
-            assert!(!shown.contains(packet), "`{packet}` on the console: {shown}");
-        }
-    }
-}
-
-/// A guest that ticks on its console, a bridge with gdb and console on it.
-struct Stage {
-    sandbox: Sandbox,
-    guest: Guest,
-    bridge: Running,
-    shell: Shell,
-    gdb: Gdb,
-}
-
-impl Stage {
-    fn new() -> Self {
-        let sandbox = Sandbox::new();
-        let guest = Guest::shared(&sandbox);
-        Self::on(sandbox, guest)
-    }
-
-    fn on(sandbox: Sandbox, guest: Guest) -> Self {
-        tick(&guest);
-        let bridge = guest.shared_bridge(&sandbox);
-        let shell = Shell::open(&sandbox);
-        let gdb = guest.gdb();
-        Self {
-            sandbox,
-            guest,
-            bridge,
-            shell,
-            gdb,
-        }
-    }
-
-    fn attach(&mut self) -> String {
-        self.gdb.attach(&self.sandbox)
-    }
-
-    /// Attaches to a kernel that then stands where SysRq put it.
-    fn attach_to_a_running_kernel(&mut self) {
-        self.shell.wait(0, TICK);
-        let said = self.attach();
-        let trace = self.gdb.command("bt");
-        assert!(
-            trace.contains("sysrq_handle_dbg"),
-            "{said}{trace}\n{}\n{}\nsent: {}",
-            self.gdb.program.said(),
-            String::from_utf8_lossy(&self.bridge.wait_output(b"")),
-            self.guest.console.guest_was_sent((0, 0))
-        );
-    }
-
-    /// Lets the kernel run, and waits until it does.
-    fn continue_and_tick(&mut self) {
-        let sent = self.guest.console.mark();
-        self.gdb.type_line("continue");
-        self.guest.console.wait_to_guest(sent, "$c#63");
-        let runs = self.guest.console.mark();
-        self.guest.console.wait_from_guest(runs, TICK);
-    }
-
-    /// How often the bridge has told this.
-    fn told(&mut self, event: &str) -> usize {
-        let said = self.bridge.wait_output(event.as_bytes());
-        String::from_utf8_lossy(&said).matches(event).count()
-    }
-
-    fn end(mut self) {
-        self.bridge.signal("TERM");
-        assert_eq!(self.bridge.wait_end(), 0);
-        self.shell.assert_text_only();
-        self.guest.assert_well();
-    }
-}
-
-fn tick(guest: &Guest) {
-    guest.shell(&format!("{{ while :; do echo '{TICK}'; sleep 0.2; done & }}"));
 }
 
 fn break_step_detach() {
@@ -222,10 +80,7 @@ fn disconnect_and_attach_again() {
         breaks,
         "it was known to be stopped"
     );
-    let mark = stage.shell.mark();
     stage.gdb.command("detach");
-    // And once more, now that it runs: a BREAK that comes while kgdb is on its way out is lost (docs/dev/kgdb-wire.md).
-    stage.shell.wait(mark, TICK);
     stage.attach_to_a_running_kernel();
     stage.gdb.command("detach");
     stage.end();

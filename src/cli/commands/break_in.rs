@@ -15,8 +15,9 @@ use serde_json::Value;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// The owner answers within BREAK's 500 ms, the pause, and 1.6 s for a sign of the stop.
-const ANSWER: Duration = Duration::from_secs(6);
+/// The owner answers within 300 ms, BREAK's 500 ms, the pause, 1.5 s for a sign of the stop, all but the first once more on
+/// a port that kgdb shares, and another 1.6 s.
+const ANSWER: Duration = Duration::from_secs(8);
 
 /// Breaks the kernel of a VM into its debugger (BREAK, then `g`), and tells whether it stopped.
 ///

@@ -59,6 +59,7 @@ impl Machine {
             self.suspect = true;
             self.set_kernel(KernelState::Unknown);
         }
+        self.forget_held_break();
     }
 
     pub(super) fn resume(&mut self) {

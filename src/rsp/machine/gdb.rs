@@ -139,6 +139,7 @@ impl Machine {
             gdb.waits = matches!(request, Request::Continue | Request::Step);
         }
         if request.resumes() {
+            self.let_run = self.now;
             self.set_kernel(KernelState::Running);
             self.kdb_at_hand = false;
         }
@@ -146,6 +147,7 @@ impl Machine {
 
     /// The kernel runs with nothing planted and no gdb: `D` is done.
     pub(super) fn kernel_runs(&mut self) {
+        self.let_run = self.now;
         self.kdb_at_hand = false;
         self.suspect = false;
         self.answerable = false;

@@ -22,6 +22,7 @@ impl Machine {
         self.echo = None;
         self.doubt = None;
         self.suspect = false;
+        self.let_run = None;
         self.answerable = false;
         self.kdb_at_hand = false;
         self.transparent = false;

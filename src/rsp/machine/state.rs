@@ -167,6 +167,8 @@ impl Errand {
 /// How far a break-in is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BreakStep {
+    /// The kernel was let run a moment ago: BREAK would be lost.
+    Holding,
     /// BREAK was asked for.
     Sending,
     /// BREAK is out; `g` follows.
@@ -180,6 +182,19 @@ pub(super) enum BreakStep {
 pub(super) struct BreakIn {
     pub step: BreakStep,
     pub until: Option<Instant>,
+    /// Somebody asked for it (`vmserial break`): a stop is what was wanted, gdb or not.
+    pub asked: bool,
+    /// It is tried for the second time.
+    pub again: bool,
+    /// SysRq has answered: BREAK and key were heard.
+    pub heard: bool,
+}
+
+impl BreakIn {
+    /// The key that follows a BREAK is taken as SysRq; before the BREAK goes out all may type.
+    pub fn holds_keys(&self) -> bool {
+        self.step != BreakStep::Holding
+    }
 }
 
 /// A stop that our gdb's kernel would have told otherwise: a new kernel, or somebody reads old messages.

@@ -109,6 +109,7 @@ impl Machine {
         match seen {
             Seen::Sign(sign) => self.on_sign(sign),
             Seen::Line => self.on_line(here),
+            Seen::SysRq => self.break_in_heard(),
         }
     }
 
@@ -191,6 +192,7 @@ impl Machine {
         let request = sent.request;
         self.unacknowledged = None;
         if request.resumes() {
+            self.let_run = self.now;
             self.set_kernel(KernelState::Running);
         } else if request != Request::ToKdb {
             self.set_kernel(KernelState::Stopped);
@@ -402,6 +404,7 @@ impl Machine {
         }
         if stop || (answers && self.owed != Some(Request::Detach)) {
             let fresh = self.kernel != KernelState::Stopped;
+            let told = self.break_in.as_ref().is_some_and(|break_in| !break_in.asked);
             self.set_kernel(KernelState::Stopped);
             self.proven = true;
             self.acknowledge();
@@ -409,6 +412,7 @@ impl Machine {
             if fresh && self.gdb.is_none() && self.errand.is_none() && self.planted.has_breakpoints() {
                 match self.config.when_gdb_dies {
                     WhenGdbDies::Free => self.free(super::state::FreeFor::Death),
+                    WhenGdbDies::Report if told => {}
                     WhenGdbDies::Report => self.event(Event::KernelLeftStopped),
                 }
             }

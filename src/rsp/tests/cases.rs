@@ -128,7 +128,7 @@ fn ctrl_c_is_a_break_and_g() {
     let mut rig = waiting();
     let before = rig.to_target.len();
     rig.input(Input::GdbBytes(&[3]));
-    rig.wait_ms(150);
+    rig.wait_ms(450);
     assert_eq!((rig.breaks, rig.keys), (2, 2), "one for the attach, one for this");
     assert!(!rig.to_target[before..].contains(&3));
     assert_eq!(rig.kernel(), KernelState::Stopped);
@@ -155,7 +155,7 @@ fn gdbs_own_break_and_g_are_one_of_each() {
         let mut rig = waiting();
         let before = rig.to_target.len();
         rig.input(Input::GdbBytes(bytes));
-        rig.wait_ms(150);
+        rig.wait_ms(450);
         assert_eq!((rig.breaks, rig.keys), (2, 2));
         let sent = &rig.to_target[before..];
         assert!(!sent.contains(&b'g') && !sent.contains(&0xff), "{sent:?}");

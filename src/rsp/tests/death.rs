@@ -220,17 +220,17 @@ fn on_a_shared_port_resume_finds_a_kernel_that_stopped_before_we_came() {
     rig.sim.stop_by_sysrq();
     rig.sim.out.clear();
     rig.input(Input::Resume);
-    rig.wait_ms(2500);
+    rig.wait_ms(4000);
     assert_eq!(rig.released, [Freed::Freed]);
     assert!(rig.sim.runs());
     // Now it is known to run.
     rig.input(Input::Resume);
-    rig.wait_ms(2500);
+    rig.wait_ms(4000);
     assert_eq!(rig.released, [Freed::Freed, Freed::LeftAlone]);
     // One that runs, as nobody knows, is stopped by the break-in and freed again.
     let mut rig = Rig::shared();
     rig.input(Input::Resume);
-    rig.wait_ms(2500);
+    rig.wait_ms(4000);
     assert_eq!(rig.released, [Freed::Freed]);
     assert!(rig.sim.runs() && !rig.held);
 }

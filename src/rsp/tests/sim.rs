@@ -47,6 +47,10 @@ pub struct Sim {
     /// What came while the kernel ran.
     pub while_running: Vec<u8>,
     break_seen: bool,
+    /// So many BREAKs are lost on their way.
+    pub loses: usize,
+    /// kgdb has no part in its SysRq.
+    pub no_kgdb: bool,
     /// Its host gives it no time: what is sent to it waits.
     pub answers: bool,
 }
@@ -67,6 +71,8 @@ impl Sim {
             crashed: false,
             while_running: Vec::new(),
             break_seen: false,
+            loses: 0,
+            no_kgdb: false,
             answers: true,
         }
     }
@@ -94,6 +100,10 @@ impl Sim {
     }
 
     pub fn send_break(&mut self) {
+        if self.loses > 0 {
+            self.loses -= 1;
+            return;
+        }
         match self.mode {
             Mode::Running => self.break_seen = true,
             // A NUL with a framing error: kgdb reads a byte.
@@ -103,7 +113,10 @@ impl Sim {
     }
 
     pub fn break_key(&mut self) {
-        if std::mem::take(&mut self.break_seen) && self.runs() {
+        let heard = std::mem::take(&mut self.break_seen) && self.runs();
+        if heard && self.no_kgdb {
+            self.say("sysrq: HELP : loglevel(0-9) reboot(b) crash(c)\r\n");
+        } else if heard {
             self.say("sysrq: DEBUG\r\n");
             self.stop_by_sysrq();
         } else if self.shared {
