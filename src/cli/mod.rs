@@ -82,6 +82,12 @@ enum Command {
     /// Open streams here for a vmserial on another machine, on standard input and output
     #[command(hide = true)]
     Helper(commands::helper::HelperArgs),
+    /// Run one of vmserial's own PowerShell scripts
+    #[command(name = "powershell", hide = true)]
+    PowerShell(commands::powershell::PowerShellArgs),
+    /// Stand between vmserial and PowerShell
+    #[command(name = "powershell-helper", hide = true)]
+    PowerShellHelper(commands::powershell::HelperArgs),
     /// Print shell completions
     Completions(commands::completions::CompletionsArgs),
 }
@@ -122,6 +128,8 @@ fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode
         Command::Status(args) => commands::status::run(&args, context, ui),
         Command::Profile(args) => commands::profile::run(&args, context, ui),
         Command::Helper(args) => commands::helper::run(&args),
+        Command::PowerShell(args) => commands::powershell::run(&args, context, ui),
+        Command::PowerShellHelper(args) => commands::powershell::run_helper(&args, context, ui),
         Command::Completions(args) => commands::completions::run(&args, context, ui),
     }
 }

@@ -103,7 +103,10 @@ mod tests {
     fn a_script_stands_in_its_envelope_without_comments() {
         let text = script(&ScriptCall::new("host/versions"), "12").unwrap();
         assert!(text.starts_with("$ErrorActionPreference = 'Stop'\n"));
-        assert!(text.contains("\n[CmdletBinding()]\nparam()\n"), "{text}");
+        assert!(
+            text.contains("\n[CmdletBinding()]\nparam([string] $Echo = '')\n"),
+            "{text}"
+        );
         assert!(text.contains("'<vmserial-12>'") && text.contains("'</vmserial-12>'"));
         assert!(
             text.contains("FromBase64String('e30=')"),

@@ -94,8 +94,12 @@ impl Sandbox {
         let own = std::env::current_exe().expect("our own path");
         // Our own binary is every stand-in: see `main`.
         std::os::unix::fs::symlink(own, &link).expect("a link");
-        let state = vmserial_testkit::state_folder(&link, name);
-        std::fs::create_dir(&state).expect("a folder for its state");
+        let stem = Path::new(name)
+            .file_stem()
+            .and_then(OsStr::to_str)
+            .expect("a name");
+        let state = vmserial_testkit::state_folder(&link, stem);
+        std::fs::create_dir_all(&state).expect("a folder for its state");
         state
     }
 

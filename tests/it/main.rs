@@ -32,6 +32,7 @@ mod joined;
 mod kit;
 mod mux;
 mod plan_apply;
+mod powershell;
 mod profile;
 mod pty;
 mod real_clients;
@@ -80,6 +81,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(setup_vmware::trials());
     trials.extend(setup_qemu::trials());
     trials.extend(plan_apply::trials());
+    trials.extend(powershell::trials());
     trials.extend(telnet::trials());
     trials.extend(telnet_peers::trials());
     trials.extend(wine::trials());

@@ -11,6 +11,7 @@ pub mod drift;
 pub mod helper;
 pub mod journal;
 pub mod plan;
+pub mod powershell;
 pub mod profile;
 pub mod resume;
 pub mod setup;

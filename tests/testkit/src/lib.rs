@@ -8,6 +8,7 @@
 pub mod faults;
 pub mod hyperv;
 pub mod kgdb;
+pub mod powershell;
 pub mod vmrun;
 #[cfg(windows)]
 mod windows;
@@ -19,7 +20,12 @@ use std::process::ExitCode;
 /// A stand-in: its arguments and where it keeps its state.
 type StandIn = fn(&[String], &Path) -> ExitCode;
 
-const STAND_INS: [(&str, StandIn); 1] = [("vmrun", vmrun::main)];
+const STAND_INS: [(&str, StandIn); 4] = [
+    ("vmrun", vmrun::main),
+    ("powershell", powershell::windows_powershell),
+    ("pwsh", powershell::pwsh),
+    ("hang-for-ever", powershell::hang_for_ever),
+];
 
 /// Those that only Windows has.
 #[cfg(windows)]
@@ -30,7 +36,7 @@ const OF_THIS_SYSTEM: &[(&str, StandIn)] = &[];
 /// Runs a stand-in if the program was called by the name of one, or with that name as first argument; `None` if not.
 pub fn multi_call(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {
     let words: Vec<OsString> = arguments.into_iter().collect();
-    let link = PathBuf::from(words.first()?);
+    let link = on_path(PathBuf::from(words.first()?));
     let name = link.file_stem()?.to_str()?.to_owned();
     let found = |name: &str| {
         let mut all = STAND_INS.iter().chain(OF_THIS_SYSTEM);
@@ -46,6 +52,16 @@ pub fn multi_call(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitC
         .collect();
     let state = state_folder(&link, stand_in.0);
     Some(stand_in.1(&arguments, &state))
+}
+
+/// Returns the whole path of a program that a shell called by its bare name.
+fn on_path(link: PathBuf) -> PathBuf {
+    if link.components().count() > 1 {
+        return link;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut places = std::env::split_paths(&path).map(|folder| folder.join(&link));
+    places.find(|place| place.exists()).unwrap_or(link)
 }
 
 /// Returns where a stand-in that is called by this link keeps its state.

@@ -21,11 +21,11 @@ pub struct Refusal {
 ///
 /// What a cmdlet in it throws.
 pub fn act(script: &str, parameters: &Map<String, Value>, state: &Path) -> Result<Value, Refusal> {
-    let _ = (parameters, state);
+    let _ = state;
     match script {
         "host/versions" => Ok(json!({
             "powershell": "5.1.20348.2849", "edition": "Desktop", "system": "Microsoft Windows NT 10.0.20348.0",
-            "computer": "STANDIN", "user": "me",
+            "computer": "STANDIN", "user": "me", "echo": parameters.get("Echo").cloned().unwrap_or_else(|| json!("")),
         })),
         unknown => Err(Refusal {
             message: format!("the stand-in has no part for the script {unknown}"),
