@@ -21,6 +21,7 @@ mod demo;
 mod e2e_again;
 mod e2e_bridge;
 mod e2e_debug;
+mod e2e_own;
 mod e2e_shared;
 mod endpoint;
 mod exec;
@@ -78,6 +79,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(e2e_debug::trials());
     trials.extend(e2e_shared::trials());
     trials.extend(e2e_again::trials());
+    trials.extend(e2e_own::trials());
     trials.extend(setup_vmware::trials());
     trials.extend(setup_qemu::trials());
     trials.extend(plan_apply::trials());
