@@ -1,6 +1,7 @@
 //! A hypervisor in two halves: looking (effects, through a runner) and deciding (pure).
 
 mod api;
+pub mod hyperv;
 pub mod qemu;
 pub mod registry;
 pub mod vmware;

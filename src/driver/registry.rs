@@ -1,6 +1,7 @@
 //! Which driver serves which hypervisor: the only place that decides by its name.
 
 use crate::driver::Driver;
+use crate::driver::hyperv::{self, Hyperv};
 use crate::driver::qemu::Qemu;
 use crate::driver::vmware::Vmware;
 use crate::model::{FailureKind, HostPath, HypervisorKind, Problem, ScriptCall};
@@ -13,15 +14,18 @@ use crate::runner::RunError;
 /// The hypervisor is not served yet, which is said by its name.
 pub fn driver(kind: HypervisorKind, run: &HostPath) -> Result<Box<dyn Driver>, Problem> {
     match kind {
+        HypervisorKind::Hyperv => Ok(Box::new(Hyperv::new())),
         HypervisorKind::Qemu => Ok(Box::new(Qemu::new(run.clone()))),
         HypervisorKind::Vmware => Ok(Box::new(Vmware::new())),
         other => Err(Problem::new(FailureKind::Precondition, format!("the hypervisor `{other}` is not served yet"))
-            .hint("This version serves qemu and vmware. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.")),
+            .hint("This version serves hyperv, qemu and vmware. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.")),
     }
 }
 
 /// Says what the failure of a PowerShell script means. What a script throws is known to the driver whose folder it is in.
 pub fn problem_of_script(call: &ScriptCall, error: RunError) -> Problem {
-    let _ = call;
-    Problem::from(error)
+    match call.script.split_once('/') {
+        Some(("hyperv", _)) => hyperv::problem(call, error),
+        _ => Problem::from(error),
+    }
 }

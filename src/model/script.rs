@@ -14,6 +14,10 @@ pub struct ScriptCall {
 }
 
 impl ScriptCall {
+    /// A parameter of scripts that take something back: with it they change nothing and answer `verdict`, which is `ours`
+    /// (it is as we left it), `already` (it is as it was before us) or `foreign`, and `now`, the values that are there.
+    pub const LOOK: &str = "look";
+
     /// Makes a call without parameters.
     pub fn new(script: impl Into<String>) -> Self {
         Self {

@@ -22,6 +22,34 @@ pub const TEMPLATES: &[(&str, &str)] = &[
         include_str!("../../templates/powershell/host/versions.ps1.j2"),
     ),
     (
+        "powershell/hyperv/doctor.ps1",
+        include_str!("../../templates/powershell/hyperv/doctor.ps1.j2"),
+    ),
+    (
+        "powershell/hyperv/observe.ps1",
+        include_str!("../../templates/powershell/hyperv/observe.ps1.j2"),
+    ),
+    (
+        "powershell/hyperv/power.ps1",
+        include_str!("../../templates/powershell/hyperv/power.ps1.j2"),
+    ),
+    (
+        "powershell/hyperv/set-com-port.ps1",
+        include_str!("../../templates/powershell/hyperv/set-com-port.ps1.j2"),
+    ),
+    (
+        "powershell/hyperv/set-secure-boot.ps1",
+        include_str!("../../templates/powershell/hyperv/set-secure-boot.ps1.j2"),
+    ),
+    (
+        "powershell/hyperv/start-vm.ps1",
+        include_str!("../../templates/powershell/hyperv/start-vm.ps1.j2"),
+    ),
+    (
+        "powershell/hyperv/stop-vm.ps1",
+        include_str!("../../templates/powershell/hyperv/stop-vm.ps1.j2"),
+    ),
+    (
         "qemu/readconfig.cfg",
         include_str!("../../templates/qemu/readconfig.cfg.j2"),
     ),

@@ -32,6 +32,7 @@ pub mod sys;
 pub mod target_port;
 pub mod undo;
 pub mod undo_plan;
+mod undo_script;
 
 pub use front::Front;
 pub use owner::{Claim, OwnerRecord, Ownership, claim, find_owner};

@@ -13,6 +13,7 @@ use crate::session::execute::refuse_while_held;
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{Entry, StepRecord, StepState};
 use crate::session::planning::{Hosts, observe};
+use crate::session::undo_script::decide;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -178,11 +179,12 @@ impl Planner<'_> {
             (Undo::Run(invocation), _) => Taking::Run(invocation.clone()),
             (Undo::Qmp(command), _) => Taking::Qmp(command.clone()),
             (Undo::PowerShell(call), _) => {
-                self.check_power(
-                    record,
-                    &format!("`{}` can only be taken back", record.step.summary),
-                )?;
-                Taking::PowerShell(call.clone())
+                let summary = &record.step.summary;
+                let taking = decide(call, summary, runner.as_ref(), &self.wait)?;
+                if matches!(taking, Taking::PowerShell(_)) {
+                    self.check_power(record, &format!("`{summary}` can only be taken back"))?;
+                }
+                taking
             }
             (Undo::StopProcess, _) => match started_process(record, runner.as_ref(), &self.wait)? {
                 Some(process) => Taking::Stop(process),

@@ -111,7 +111,7 @@ impl Lab {
 }
 
 /// Takes the names of journal entries out: `20261121T080325537123Z-0ebbbc22`.
-fn redact_entries(text: &str) -> String {
+pub fn redact_entries(text: &str) -> String {
     let is_entry = |word: &str| {
         word.split_once("Z-").is_some_and(|(time, rest)| {
             let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -454,7 +454,7 @@ fn other_hypervisors_are_named() {
     let sandbox = Sandbox::new();
     let mut all = String::new();
     for words in [
-        "setup hyperv --vm dev --pipe dev",
+        "setup xen --vm dev --pipe dev",
         "setup proxmox",
         "setup vmwere --vm x",
     ] {
@@ -462,18 +462,18 @@ fn other_hypervisors_are_named() {
         all.push_str(&format!("=== {words}\n{}", ended.shown(&sandbox)));
     }
     insta::assert_snapshot!(all, @r#"
-    === setup hyperv --vm dev --pipe dev
+    === setup xen --vm dev --pipe dev
     exit code: 5
     --- standard output
     --- standard error
-    error: the hypervisor `hyperv` is not served yet
-    hint: This version serves qemu and vmware. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.
+    error: the hypervisor `xen` is not served yet
+    hint: This version serves hyperv, qemu and vmware. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.
     === setup proxmox
     exit code: 5
     --- standard output
     --- standard error
     error: the hypervisor `proxmox` is not served yet
-    hint: This version serves qemu and vmware. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.
+    hint: This version serves hyperv, qemu and vmware. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.
     === setup vmwere --vm x
     exit code: 2
     --- standard output

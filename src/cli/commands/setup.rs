@@ -1,6 +1,7 @@
 //! `vmserial setup`: flags instead of a profile, then the bridge.
 
 pub mod common;
+pub mod hyperv;
 pub mod qemu;
 pub mod vmware;
 
@@ -25,6 +26,8 @@ pub struct SetupArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Hypervisor {
+    /// A VM of Hyper-V, from Windows, WSL or over SSH
+    Hyperv(Box<hyperv::HypervArgs>),
     /// A VM of QEMU without a manager: one to start, or one that runs
     Qemu(Box<qemu::QemuArgs>),
     /// A VM of VMware Workstation, Player or Fusion, by its .vmx file
@@ -40,6 +43,7 @@ enum Hypervisor {
 /// The plan's refusals, a step's failure, and the bridge's.
 pub fn run(args: SetupArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     match args.hypervisor {
+        Hypervisor::Hyperv(args) => hyperv::run(&args, context, ui),
         Hypervisor::Qemu(args) => qemu::run(&args, context, ui),
         Hypervisor::Vmware(args) => vmware::run(&args, context, ui),
         Hypervisor::Other(words) => Err(not_served(&words, context).into()),

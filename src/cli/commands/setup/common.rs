@@ -280,6 +280,27 @@ impl Site {
         )?)
     }
 
+    /// Writes into the target where its port is, so that nobody has to look it up again.
+    ///
+    /// # Errors
+    ///
+    /// The driver's.
+    pub fn settle(&self, target: &mut TargetSpec) -> Result<(), Failure> {
+        let driver = self.hosts.driver(target.hypervisor)?;
+        let runner = self.hosts.runner(&target.host)?;
+        for index in 0..target.ports.len() {
+            let port = target.ports[index].port;
+            let wait = Wait::new(
+                Deadline::after(Instant::now(), LOOK),
+                Cancel::new(),
+                format!("the place of port {port}"),
+            );
+            let place = driver.locate(runner.as_ref(), target, port, &wait)?;
+            target.ports[index].attach = Some(place);
+        }
+        Ok(())
+    }
+
     /// Prints the port and the gdb stub as they are.
     ///
     /// # Errors
