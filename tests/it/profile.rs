@@ -204,6 +204,16 @@ fn shipped_examples_are_planned() {
         let sandbox = Sandbox::new();
         let copy = sandbox.path("example.yaml");
         fs::copy(&path, &copy).unwrap();
+        let hyperv = sandbox.stand_in("powershell.exe");
+        let mut host = vmserial_testkit::hyperv::host::Host::default();
+        for (id, name) in [
+            ("11111111-91d0-40a9-9769-7809f256f603", "dev"),
+            ("22222222-91d0-40a9-9769-7809f256f603", "win"),
+        ] {
+            host.vms
+                .push(vmserial_testkit::hyperv::host::Vm::new(id, name, 2));
+        }
+        host.write(&hyperv).unwrap();
         let lab = (1..=9).map(|number| format!("vm/lab-0{number}.vmx"));
         let others = ["vm/zpp.vmx", "vm/ubuntu/ubuntu.vmx", "dev.vmx"].map(String::from);
         for vmx in lab.chain(others) {
@@ -228,6 +238,8 @@ fn shipped_examples_are_planned() {
         planned,
         [
             "demo-qemu",
+            "hyperv-linux-kgdb",
+            "hyperv-windows-windbg",
             "qemu-shared-port",
             "starter",
             "starter-vm",
