@@ -1,6 +1,6 @@
-//! 64 MiB of random bytes through every pair of endpoint kinds, both directions at once, equal at the end.
+//! 64 MiB of random bytes (8 in a hurry) through every pair of endpoint kinds, both directions at once, equal at the end.
 
-use crate::kit::{PATIENCE, Sandbox, kill, wait_until};
+use crate::kit::{PATIENCE, Sandbox, is_fast, kill, wait_until};
 use libtest_mimic::{Failed, Trial};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -12,7 +12,10 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-const COUNT: usize = 64 << 20;
+/// So many each way. Every buffer on the way is crossed many times by the fewer ones too.
+pub fn count() -> usize {
+    if is_fast() { 8 << 20 } else { 64 << 20 }
+}
 
 /// A pseudo terminal passes a few tens of MiB each second on a busy machine, and others run beside it.
 pub const LONGEST: Duration = Duration::from_secs(240);
@@ -59,11 +62,12 @@ pub fn trials() -> Vec<Trial> {
 /// Random bytes (xorshift), made once: one stream per direction.
 pub fn random(direction: usize) -> &'static [u8] {
     static STREAMS: OnceLock<[Vec<u8>; 2]> = OnceLock::new();
+    let count = count();
     let streams = STREAMS.get_or_init(|| {
         [0x9e37_79b9_7f4a_7c15_u64, 0xd1b5_4a32_d192_ed03].map(|seed| {
             let mut state = seed;
-            let mut bytes = Vec::with_capacity(COUNT);
-            while bytes.len() < COUNT {
+            let mut bytes = Vec::with_capacity(count);
+            while bytes.len() < count {
                 state ^= state << 13;
                 state ^= state >> 7;
                 state ^= state << 17;

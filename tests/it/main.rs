@@ -54,7 +54,10 @@ fn main() -> std::process::ExitCode {
         return code;
     }
     let arguments = libtest_mimic::Arguments::from_args();
+    // Those that take longest come first: beside them there is room for all the others.
     let mut trials = Vec::new();
+    trials.extend(via::trials());
+    trials.extend(real_clients::trials());
     trials.extend(bad_input::trials());
     trials.extend(console::trials());
     trials.extend(console_menu::trials());
@@ -69,8 +72,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(exec::trials());
     trials.extend(faults::trials());
     trials.extend(helper::trials());
-    trials.extend(real_clients::trials());
-    trials.extend(via::trials());
     trials.extend(pty::trials());
     trials.extend(joined::trials());
     trials.extend(tty::trials());

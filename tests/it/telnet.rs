@@ -2,7 +2,7 @@
 
 use crate::bridge_bytes::{LONGEST, compare, random};
 use crate::bridge_rig::{accepted, read_exactly, vm};
-use crate::kit::{PATIENCE, Running, Sandbox, connect, is_fast, kill, read_until};
+use crate::kit::{PATIENCE, Running, Sandbox, connect, kill, read_until};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
@@ -248,7 +248,6 @@ fn break_with_must_fit() {
 /// Two bridges, the one's telnet server and the other's telnet client between them.
 fn pass_every_byte(kind: &str, clients_are_listened_for: bool) -> Result<(), Failed> {
     let sandbox = Sandbox::new();
-    let count = if is_fast() { 8 << 20 } else { 64 << 20 };
     let server = format!("listen:{kind}:127.0.0.1:0");
     let (near, far) = ("listen:unix:near", "listen:unix:far");
     let words = if clients_are_listened_for {
@@ -284,11 +283,11 @@ fn pass_every_byte(kind: &str, clients_are_listened_for: bool) -> Result<(), Fai
         let (mut writer, mut reader) = (ends[from].try_clone()?, ends[to].try_clone()?);
         let told = sender.clone();
         std::thread::spawn(move || {
-            let result = writer.write_all(&random(from)[..count]);
+            let result = writer.write_all(random(from));
             let _ = told.send(result.map_err(|error| error.to_string()));
         });
         let told = sender.clone();
-        std::thread::spawn(move || told.send(compare(&mut reader, &random(from)[..count])));
+        std::thread::spawn(move || told.send(compare(&mut reader, random(from))));
     }
     let until = Instant::now() + LONGEST;
     for _ in 0..4 {

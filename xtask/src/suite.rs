@@ -14,7 +14,7 @@ use std::time::Instant;
 /// Runs every check and test.
 #[derive(Debug, clap::Args)]
 pub struct TestArgs {
-    /// Leave out what needs QEMU or Wine
+    /// Leave out what needs QEMU or Wine, and cut short what repeats itself
     #[arg(long)]
     fast: bool,
     /// Install missing packages without asking (also with CI=true)
@@ -80,11 +80,13 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
             ])
             .env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"),
     );
-    tests(
-        &mut tally,
-        "unit tests",
-        cargo().args(["test", "--workspace", "--lib", "--bins"]),
-    )?;
+    let mut unit = cargo();
+    unit.args(["test", "--workspace", "--lib", "--bins"]);
+    if args.fast {
+        // An eighth of each property's cases; properties with more or fewer of them scale with it.
+        unit.env("PROPTEST_CASES", "32");
+    }
+    tests(&mut tally, "unit tests", &mut unit)?;
     tests(
         &mut tally,
         "architecture",
@@ -93,6 +95,11 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
     let mut integration = cargo();
     integration.args(["test", "--test", "it"]);
     integration.env("VMSERIAL_TEST_FAST", if args.fast { "1" } else { "" });
+    if args.fast {
+        // Half of what is left is waiting.
+        let threads = 2 * std::thread::available_parallelism().map_or(1, usize::from);
+        integration.args(["--", "--test-threads", &threads.to_string()]);
+    }
     if let Some(wine) = &wine {
         wine.tell_tests(&mut integration);
     }

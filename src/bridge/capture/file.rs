@@ -218,7 +218,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(48))]
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 5))]
         #[test]
         fn the_rotated_files_are_the_newest_part_of_the_stream(
             parts in proptest::collection::vec("[a-c\n]{0,40}", 0..30),

@@ -40,7 +40,7 @@ fn stream(records: &[Value]) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 8))]
     #[test]
     fn both_logs_have_every_byte_however_it_came(
         parts in proptest::collection::vec(prop_oneof![

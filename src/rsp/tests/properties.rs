@@ -93,7 +93,7 @@ fn port() -> impl Strategy<Value = PortKind> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 5 / 4))]
 
     #[test]
     fn no_kernel_is_left_frozen_and_none_is_crashed(

@@ -314,7 +314,7 @@ enum Deed {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases / 4))]
 
     /// Whatever applies, undos, kills and foreign edits of other keys happened: in the end undo leaves what would be
     /// there without us.
