@@ -99,7 +99,7 @@ impl Listener {
                 | Address::Rfc2217 { host, port, .. },
                 Some(Role::Listen),
             ) => {
-                let listener = sys::listen_tcp(host, *port)?;
+                let listener = sys::listen_tcp(host, *port, &endpoint.to_string())?;
                 if let Address::Tcp { port, .. }
                 | Address::Telnet { port, .. }
                 | Address::Rfc2217 { port, .. } = &mut served.address

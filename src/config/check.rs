@@ -5,8 +5,8 @@
 mod choice;
 mod scalar;
 
-use crate::config::near::nearest;
 use crate::config::node::{Content, FieldPath, Issue, Key, Node, Part, Place, ScalarType};
+use crate::model::near::nearest;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 

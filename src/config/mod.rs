@@ -5,7 +5,6 @@ pub mod expand;
 pub mod expression;
 pub mod load;
 pub mod merge;
-pub mod near;
 pub mod node;
 pub mod validate;
 pub mod yaml;

@@ -6,8 +6,8 @@ mod port;
 mod tests;
 mod word;
 
-use crate::config::near::nearest;
 use crate::config::node::{FieldPath, Issue, Node};
+use crate::model::near::nearest;
 use crate::model::profile::{
     Bitlocker, ConsoleMode, DEFAULT_MEMORY, DebuggerProfile, HostProfile, Profile, Secret, SecureBoot,
     TargetProfile, TransportProfile, VmDescription, VmProfile,

@@ -1,7 +1,11 @@
 //! How BREAK reaches the guest: `telnet|rfc2217|tty|qmp:PATH[,id=ID]|exec:COMMAND|none`.
 
-use crate::model::endpoint::{Address, EndpointError, EndpointSpec, UNIX_PATH_BYTES, resolved_path};
+use crate::model::endpoint::{
+    Address, EndpointError, EndpointSpec, UNIX_PATH_BYTES, Wrong, column, control_character, long_path,
+    resolved_path, split_commas,
+};
 use crate::model::failure::{FailureKind, Problem};
+use crate::model::near::nearest;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,7 +14,8 @@ use std::str::FromStr;
 pub const DEFAULT_CHARDEV: &str = "ser0";
 
 const EXAMPLE: &str = "qmp:/run/vm/qmp.sock,id=ser0";
-const EXPECTED: &str = "expected telnet, rfc2217, tty, qmp:PATH[,id=ID], exec:COMMAND or none";
+const EXEC_EXAMPLE: &str = "exec:send-break vm1";
+const EXPECTED: &str = "telnet, rfc2217, tty, qmp:PATH[,id=ID], exec:COMMAND or none";
 
 /// A BREAK that a kind of stream has of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,12 +119,12 @@ impl BreakWith {
     }
 }
 
-fn error(text: &str, offset: usize, message: impl Into<String>, example: &str) -> EndpointError {
+fn error(text: &str, offset: usize, wrong: &Wrong, example: &str) -> EndpointError {
     EndpointError {
         what: "way to send BREAK",
         text: text.to_owned(),
-        column: text.get(..offset).map_or(1, |before| before.chars().count() + 1),
-        message: message.into(),
+        column: column(text, offset),
+        message: wrong.to_string(),
         example: example.to_owned(),
     }
 }
@@ -128,8 +133,8 @@ impl FromStr for BreakWith {
     type Err = EndpointError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(offset) = text.find(|character: char| character.is_control()) {
-            return Err(error(text, offset, "got a control character", EXAMPLE));
+        if let Some((offset, wrong)) = control_character(text) {
+            return Err(error(text, offset, &wrong, EXAMPLE));
         }
         let (kind, rest) = match text.split_once(':') {
             Some((kind, rest)) => (kind, Some(rest)),
@@ -142,82 +147,68 @@ impl FromStr for BreakWith {
             ("tty", None) => Ok(Self::Tty),
             ("none", None) => Ok(Self::None),
             ("telnet" | "rfc2217" | "tty" | "none", Some(rest)) => {
-                let message = format!("`{kind}` has no address, got `{rest}`");
-                Err(error(text, kind.len(), message, kind))
+                let wrong = Wrong::new("address", format!(":{rest}"), format!("none after `{kind}`"));
+                Err(error(text, kind.len(), &wrong, kind))
             }
             ("qmp", Some(rest)) => qmp(text, rest, rest_offset),
             ("exec", Some(rest)) => match shlex::split(rest) {
-                Some(words) if !words.is_empty() => Ok(Self::Exec(words)),
-                Some(_) => Err(error(
-                    text,
-                    text.len(),
-                    "expected a command after `exec:`",
-                    "exec:send-break vm1",
-                )),
-                None => Err(error(
-                    text,
-                    rest_offset,
-                    "the command's quotes do not match",
-                    "exec:send-break vm1",
-                )),
+                Some(words) if words.first().is_some_and(|program| !program.is_empty()) => {
+                    Ok(Self::Exec(words))
+                }
+                Some(_) => {
+                    let wrong = Wrong::new("command", rest.trim(), "a program after `exec:`");
+                    Err(error(text, text.len(), &wrong, EXEC_EXAMPLE))
+                }
+                None => {
+                    let wrong = Wrong::new("command", rest, "quotes that match");
+                    Err(error(text, rest_offset, &wrong, EXEC_EXAMPLE))
+                }
             },
-            ("qmp", None) => Err(error(
-                text,
-                text.len(),
-                "expected `:` and a path after `qmp`",
-                EXAMPLE,
-            )),
-            ("exec", None) => Err(error(
-                text,
-                text.len(),
-                "expected `:` and a command after `exec`",
-                "exec:send-break vm1",
-            )),
-            ("", _) => Err(error(text, 0, format!("got nothing, {EXPECTED}"), EXAMPLE)),
-            _ => Err(error(
-                text,
-                0,
-                format!("unknown way `{kind}`, {EXPECTED}"),
-                EXAMPLE,
-            )),
+            ("qmp", None) => {
+                let wrong = Wrong::new("path", "", "`:` and a QMP socket's path after `qmp`");
+                Err(error(text, text.len(), &wrong, EXAMPLE))
+            }
+            ("exec", None) => {
+                let wrong = Wrong::new("command", "", "`:` and a command after `exec`");
+                Err(error(text, text.len(), &wrong, EXEC_EXAMPLE))
+            }
+            _ => Err(error(text, 0, &unknown_way(kind), EXAMPLE)),
         }
+    }
+}
+
+fn unknown_way(kind: &str) -> Wrong {
+    let ways = ["telnet", "rfc2217", "tty", "qmp", "exec", "none"];
+    match nearest(&kind.to_lowercase(), ways.into_iter()) {
+        Some(near) => Wrong::new("way", kind, format!("{EXPECTED}; did you mean `{near}`?")),
+        None => Wrong::new("way", kind, EXPECTED),
     }
 }
 
 /// Parses `PATH[,id=ID]`, with `,,` for a literal comma.
 fn qmp(text: &str, rest: &str, offset: usize) -> Result<BreakWith, EndpointError> {
-    let wrong = |at: usize, message: String| Err(error(text, at, message, EXAMPLE));
-    let mut pieces = crate::model::endpoint::split_commas(rest, offset).into_iter();
+    let wrong = |at: usize, wrong: Wrong| Err(error(text, at, &wrong, EXAMPLE));
+    let mut pieces = split_commas(rest, offset).into_iter();
     let path = pieces.next().map(|piece| piece.text).unwrap_or_default();
     if path.is_empty() {
-        return wrong(
-            offset,
-            "expected the path of a QMP socket after `qmp:`".to_owned(),
-        );
+        return wrong(offset, Wrong::new("path", "", "a QMP socket's path after `qmp:`"));
     }
     if path.len() > UNIX_PATH_BYTES {
-        let message = format!(
-            "a Unix socket's path has at most {UNIX_PATH_BYTES} bytes, got {}",
-            path.len()
-        );
-        return wrong(offset, message);
+        return wrong(offset, long_path(&path));
     }
     let mut id = None;
     for piece in pieces {
         match piece.text.split_once('=') {
             Some(("id", "")) => {
-                return wrong(piece.offset + 3, "expected a chardev's ID after `id=`".to_owned());
+                return wrong(piece.offset + 3, Wrong::new("option `id`", "", "a chardev's ID"));
             }
             Some(("id", _)) if id.is_some() => {
-                return wrong(piece.offset, "`id=` is written twice".to_owned());
+                return wrong(piece.offset, Wrong::new("option `id`", piece.text, "it once"));
             }
             Some(("id", value)) => id = Some(value.to_owned()),
             _ => {
-                let message = format!(
-                    "unknown option `{}`, expected `id=` (a literal comma is `,,`)",
-                    piece.text
-                );
-                return wrong(piece.offset, message);
+                let wrong_option = Wrong::new("option", piece.text, "`id=` (a literal comma is `,,`)");
+                return wrong(piece.offset, wrong_option);
             }
         }
     }
@@ -276,16 +267,16 @@ mod tests {
         let long = format!("qmp:/{}", "x".repeat(107));
         for (text, column, part) in [
             ("", 1, "got nothing"),
-            ("tellnet", 1, "unknown way `tellnet`"),
-            ("telnet:x", 7, "no address"),
-            ("none:", 5, "no address"),
+            ("tellnet", 1, "got `tellnet`"),
+            ("telnet:x", 7, "address: got `:x`"),
+            ("none:", 5, "address: got `:`"),
             ("qmp", 4, "expected `:`"),
-            ("qmp:", 5, "path of a QMP socket"),
+            ("qmp:", 5, "QMP socket's path"),
             ("qmp:/q,id=", 11, "chardev's ID"),
-            ("qmp:/q,id=a,id=b", 13, "twice"),
-            ("qmp:/q,name=a", 8, "unknown option `name=a`"),
+            ("qmp:/q,id=a,id=b", 13, "it once"),
+            ("qmp:/q,name=a", 8, "option: got `name=a`"),
             ("exec", 5, "expected `:`"),
-            ("exec:", 6, "expected a command"),
+            ("exec:", 6, "expected a program"),
             ("exec:'a", 6, "quotes"),
             ("qmp:/a\nb", 7, "control character"),
             (long.as_str(), 5, "at most 107 bytes"),

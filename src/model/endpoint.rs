@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 pub use command::ExecCommand;
 pub use parse::{EndpointError, starts_with_kind};
-pub(crate) use parse::{UNIX_PATH_BYTES, split_commas};
+pub(crate) use parse::{UNIX_PATH_BYTES, Wrong, column, control_character, long_path, split_commas};
 pub(crate) use place::resolved_path;
 pub use place::{TargetOrEndpoint, TargetOrEndpointError};
 pub use tty::{FlowControl, Parity, TtySettings};

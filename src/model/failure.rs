@@ -90,6 +90,8 @@ pub struct Problem {
     pub message: String,
     /// What to do next, a sentence each.
     pub hints: Vec<String>,
+    /// The process that holds what was wanted, where the system tells it.
+    pub holder: Option<u32>,
 }
 
 impl Problem {
@@ -99,6 +101,7 @@ impl Problem {
             kind,
             message: message.into(),
             hints: Vec::new(),
+            holder: None,
         }
     }
 

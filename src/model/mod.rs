@@ -10,6 +10,7 @@ pub mod failure;
 pub mod host;
 pub mod invocation;
 pub mod log;
+pub mod near;
 pub mod observed;
 pub mod policy;
 pub mod port;

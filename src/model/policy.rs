@@ -1,5 +1,6 @@
 //! The flow policy of a bridge: what happens when nobody is attached, when a client stalls, when the target is away.
 
+use crate::model::near::nearest;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -53,8 +54,8 @@ impl fmt::Display for Policy {
 
 /// The name is no policy's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown policy `{0}`, expected one of console, gdb, kd, console+gdb, raw")]
-pub struct UnknownPolicy(String);
+#[error("policy: got `{0}`, expected one of console, gdb, kd, console+gdb, raw{1}")]
+pub struct UnknownPolicy(String, String);
 
 impl FromStr for Policy {
     type Err = UnknownPolicy;
@@ -63,7 +64,11 @@ impl FromStr for Policy {
         Self::ALL
             .into_iter()
             .find(|policy| policy.name() == text)
-            .ok_or_else(|| UnknownPolicy(text.to_owned()))
+            .ok_or_else(|| {
+                let near = nearest(&text.to_lowercase(), Self::ALL.into_iter().map(Self::name));
+                let hint = near.map(|near| format!("; did you mean `{near}`?"));
+                UnknownPolicy(text.to_owned(), hint.unwrap_or_default())
+            })
     }
 }
 

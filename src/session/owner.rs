@@ -6,6 +6,7 @@
 
 use crate::bridge::BridgeHandle;
 use crate::bridge::control::{ControlServer, Identity};
+use crate::model::endpoint::starts_with_kind;
 use crate::model::{Digest, FailureKind, Problem};
 use crate::session::port_key::PortKey;
 use crate::session::sys;
@@ -47,7 +48,18 @@ impl OwnerRecord {
                 self.port, self.pid, self.command
             ),
         )
-        .hint("Join it with `vmserial console`, or end it first.")
+        .hint(self.join_hint())
+    }
+
+    /// Says how to be served by the owner.
+    pub fn join_hint(&self) -> String {
+        if starts_with_kind(&self.port) {
+            let words = ["vmserial", "console", &self.port];
+            let command = shlex::try_join(words).unwrap_or_else(|_| words.join(" "));
+            format!("Join it with `{command}`, or end it first.")
+        } else {
+            "Join it with `vmserial console`, or end it first.".to_owned()
+        }
     }
 }
 
@@ -183,6 +195,21 @@ pub fn find_owner(state: &Path, key: &PortKey) -> Result<Option<OwnerRecord>, Pr
             Err(error) => return Err(cannot("read the lock", &path, &error)),
         }
     }
+}
+
+/// Looks which port a process owns, of those that this state folder knows.
+pub fn owner_with_pid(state: &Path, pid: u32) -> Option<OwnerRecord> {
+    let files = fs::read_dir(state.join("ports")).ok()?;
+    files.flatten().find_map(|entry| {
+        let mut file = File::open(entry.path()).ok()?;
+        let record = read_record(&mut file).ok().flatten();
+        let record = record.filter(|record| record.pid == pid)?;
+        // What a killed owner left behind is locked by nobody.
+        match sys::try_lock_shared(&file) {
+            Err(TryLockError::WouldBlock) => Some(record),
+            _ => None,
+        }
+    })
 }
 
 /// Takes the lock, or returns who has it.

@@ -7,7 +7,7 @@ use crate::bridge::{
 use crate::model::{Policy, Problem};
 use crate::rsp::WhenGdbDies;
 use crate::runner::opener::ProcessOpener;
-use crate::session::owner::{Claim, claim};
+use crate::session::owner::{Claim, claim, owner_with_pid};
 use crate::session::planted::PlantedFiles;
 use crate::session::port_key::PortKey;
 use std::path::Path;
@@ -47,7 +47,28 @@ pub fn start_owned(
             server.serve(handle).await;
         }))
     });
-    bridge::start(spec, signals, Some(beside))
+    bridge::start(spec, signals, Some(beside)).map_err(|problem| explained(problem, state))
+}
+
+/// Says of a place that another vmserial has which port it serves there, and how to join it.
+fn explained(problem: Problem, state: &Path) -> Problem {
+    let owner = problem.holder.and_then(|pid| owner_with_pid(state, pid));
+    match owner {
+        Some(owner) => {
+            let hint = format!(
+                "Pid {} serves the port `{}` there. {}",
+                owner.pid,
+                owner.port,
+                owner.join_hint()
+            );
+            Problem {
+                hints: vec![hint],
+                ..problem
+            }
+            .hint("Or choose another place for this one.")
+        }
+        None => problem,
+    }
 }
 
 fn gdb_policy(state: &Path, keys: &[PortKey], spec: &BridgeSpec) -> Result<GdbPolicy, Problem> {

@@ -115,7 +115,7 @@ fn a_busy_tcp_port() {
     exit code: 5
     --- standard output
     --- standard error
-    error: cannot listen on `tcp:127.0.0.1:[PORT]`: `[TEST]` (pid [PID]) listens there
+    error: cannot listen on `listen:tcp:127.0.0.1:[PORT]`: `[TEST]` (pid [PID]) listens there
     hint: End that process, choose another port, or port 0 for a free one.
     ");
 }

@@ -123,7 +123,7 @@ fn a_second_bridge_is_told_who_owns_the_port() {
     --- standard output
     --- standard error
     error: the port `connect:unix:[SANDBOX]/vm` is owned by pid [PID]: `vmserial bridge connect:unix:[SANDBOX]/vm listen:unix:[SANDBOX]/c '--as=console'`
-    hint: Join it with `vmserial console`, or end it first.
+    hint: Join it with `vmserial console connect:unix:[SANDBOX]/vm`, or end it first.
     ");
     assert!(!sandbox.path("d").exists(), "a refused bridge opens nothing");
 }

@@ -1,4 +1,4 @@
-//! The endpoint grammar as a user meets it: what a wrong one is answered with, and what a right one is served as.
+//! The endpoint grammar as a user meets it: what a right one is served as (wrong ones: `endpoint_errors`).
 
 use crate::kit::{Sandbox, connect, read_until};
 use libtest_mimic::Trial;
@@ -15,7 +15,6 @@ pub fn trials() -> Vec<Trial> {
         })
     };
     vec![
-        trial("a_wrong_one_names_its_column", a_wrong_one_names_its_column),
         trial(
             "kinds_that_are_not_served_are_refused_by_name",
             kinds_that_are_not_served_are_refused_by_name,
@@ -28,37 +27,6 @@ pub fn trials() -> Vec<Trial> {
             a_file_is_appended_to_and_private,
         ),
     ]
-}
-
-fn a_wrong_one_names_its_column() {
-    let sandbox = Sandbox::new();
-    let wrong = [
-        "unix:/run/vm.sock",
-        "connect:udp:host:1",
-        "connect:tcp:host",
-        "connect:tcp:::1:80",
-        "connect:pipe:COM3",
-        "connect:unix:/run/a,b",
-        "gdb=tcp:1",
-        "gbd=listen:tcp:1",
-    ];
-    let mut shown = String::new();
-    for client in wrong {
-        let ended = sandbox.run(["bridge", "connect:unix:/run/vm.sock", client]);
-        assert_eq!(ended.code, Some(2), "{ended:?}");
-        shown.push_str(ended.stderr.lines().next().unwrap_or_default());
-        shown.push('\n');
-    }
-    insta::assert_snapshot!(shown, @r"
-    error: invalid value 'unix:/run/vm.sock' for '<CLIENT>...': `unix:/run/vm.sock` is no endpoint: column 1: expected a role before `unix`: `listen:` if this side waits, `connect:` if it goes to the other (for example `connect:unix:/run/vm/ser0.sock`)
-    error: invalid value 'connect:udp:host:1' for '<CLIENT>...': `connect:udp:host:1` is no endpoint: column 9: unknown kind `udp`, expected one of unix, tcp, telnet, rfc2217, pipe, pty, tty, stdio, exec, file (for example `connect:unix:/run/vm/ser0.sock`)
-    error: invalid value 'connect:tcp:host' for '<CLIENT>...': `connect:tcp:host` is no endpoint: column 17: expected `HOST:PORT` (for example `connect:tcp:127.0.0.1:7001`)
-    error: invalid value 'connect:tcp:::1:80' for '<CLIENT>...': `connect:tcp:::1:80` is no endpoint: column 13: an IPv6 address stands in brackets: `[::1]:80` (for example `connect:tcp:127.0.0.1:7001`)
-    error: invalid value 'connect:pipe:COM3' for '<CLIENT>...': `connect:pipe:COM3` is no endpoint: column 14: `COM3` is a reserved device name of Windows, take another one (for example `connect:pipe:kd-win11`)
-    error: invalid value 'connect:unix:/run/a,b' for '<CLIENT>...': `connect:unix:/run/a,b` is no endpoint: column 21: expected an option `name=value`, got `b` (a literal comma is `,,`) (for example `connect:unix:/run/vm/ser0.sock`)
-    error: invalid value 'gdb=tcp:1' for '<CLIENT>...': `gdb=tcp:1` is no client: column 5: expected a role before `tcp`: `listen:` if this side waits, `connect:` if it goes to the other (for example `connect:tcp:127.0.0.1:7001`)
-    error: invalid value 'gbd=listen:tcp:1' for '<CLIENT>...': `gbd=listen:tcp:1` is no client: column 1: unknown prefix `gbd=`, expected one of console=, gdb=, kd=, ro= (for example `gdb=listen:tcp:1`)
-    ");
 }
 
 fn kinds_that_are_not_served_are_refused_by_name() {

@@ -83,9 +83,8 @@ impl From<Problem> for ControlError {
 impl From<ControlError> for Problem {
     fn from(error: ControlError) -> Self {
         Self {
-            kind: error.kind,
-            message: error.message,
             hints: error.hints,
+            ..Self::new(error.kind, error.message)
         }
     }
 }

@@ -1,8 +1,8 @@
 //! A node that may be one of several things: the errors speak of the one that it can be meant as.
 
 use super::{Checker, SECRET, choices, expected, format, names, types};
-use crate::config::near::nearest;
 use crate::config::node::{Content, Key, Node, ScalarType};
+use crate::model::near::nearest;
 use serde_json::Value;
 
 impl<'a> Checker<'a> {

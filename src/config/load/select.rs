@@ -1,7 +1,7 @@
 //! Which of a profile's targets are meant: names and globs.
 
 use super::LoadedProfile;
-use crate::config::near::nearest;
+use crate::model::near::nearest;
 use crate::model::{FailureKind, Problem, TargetSpec};
 use std::path::PathBuf;
 

@@ -1,8 +1,8 @@
 //! `joins`: virtual cables between two ports.
 
 use super::Validator;
-use crate::config::near::nearest;
 use crate::config::node::FieldPath;
+use crate::model::near::nearest;
 use crate::model::profile::{PortProfile, Profile};
 use crate::model::{PortIndex, TargetName};
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! What an endpoint may be used for, and where its relative paths start.
 
+use super::parse::{SAMPLE, meant};
 use super::{Address, EndpointError, EndpointSpec};
 use crate::model::target::{TargetName, TargetNameError};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ impl EndpointSpec {
     pub fn check_as_target(&self) -> Result<(), EndpointError> {
         match self.address {
             Address::File(_) => Err(self.misplaced(
-                "a file is for clients only, a VM's side is read and written",
+                "kind: got `file`, expected a stream that is read and written (a file is for clients only)",
                 "connect:unix:/run/vm/ser0.sock",
             )),
             _ => Ok(()),
@@ -27,9 +28,10 @@ impl EndpointSpec {
     /// A file behind SSH: there is no stream to carry.
     pub fn check_as_client(&self) -> Result<(), EndpointError> {
         match self.address {
-            Address::File(_) if !self.via.is_empty() => {
-                Err(self.misplaced("a file is written on this machine", "file:/var/log/vm.log"))
-            }
+            Address::File(_) if !self.via.is_empty() => Err(self.misplaced(
+                "option `via`: got a file behind it, expected a file of this machine",
+                "file:/var/log/vm.log",
+            )),
             _ => Ok(()),
         }
     }
@@ -95,8 +97,8 @@ pub enum TargetOrEndpointError {
     #[error(transparent)]
     Endpoint(EndpointError),
     /// It has none, so it was meant as a name.
-    #[error("{0}; an endpoint begins with its kind, as in `connect:unix:/run/vm/ser0.sock`")]
-    Name(TargetNameError),
+    #[error("{0}; an endpoint begins with its role or kind, as in `{1}`")]
+    Name(TargetNameError, String),
 }
 
 impl std::str::FromStr for TargetOrEndpoint {
@@ -109,9 +111,10 @@ impl std::str::FromStr for TargetOrEndpoint {
                 .map(Self::Endpoint)
                 .map_err(TargetOrEndpointError::Endpoint)
         } else {
-            text.parse()
-                .map(Self::Target)
-                .map_err(TargetOrEndpointError::Name)
+            text.parse().map(Self::Target).map_err(|error| {
+                let example = meant(text).unwrap_or_else(|| SAMPLE.to_owned());
+                TargetOrEndpointError::Name(error, example)
+            })
         }
     }
 }
@@ -168,7 +171,7 @@ mod tests {
         assert!(matches!("pty:/x".parse(), Ok(TargetOrEndpoint::Endpoint(_))));
         assert!(matches!("exec:cat -u".parse(), Ok(TargetOrEndpoint::Endpoint(_))));
         let error = "tpc:h:1".parse::<TargetOrEndpoint>().unwrap_err();
-        assert!(error.to_string().contains("unknown kind `tpc`"), "{error}");
+        assert!(error.to_string().contains("got `tpc`"), "{error}");
         let error = "-x y".parse::<TargetOrEndpoint>().unwrap_err();
         assert!(error.to_string().contains("no target name"), "{error}");
     }

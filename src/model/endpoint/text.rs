@@ -185,7 +185,10 @@ mod tests {
     #[test]
     fn a_wrong_string_in_a_file_is_told_as_on_the_command_line() {
         let error = serde_json::from_str::<ClientSpec>(r#""gdb=tcp:1""#).unwrap_err();
-        assert!(error.to_string().contains("column 5: expected a role"), "{error}");
+        assert!(
+            error.to_string().contains("column 5: role: got nothing"),
+            "{error}"
+        );
         assert!(serde_json::from_str::<EndpointSpec>("7001").is_err());
     }
 

@@ -61,57 +61,43 @@ impl FlowControl {
 
 impl TtySettings {
     /// The names of the options.
-    pub(super) const OPTIONS: &str = "`baud=`, `data=`, `parity=`, `stop=`, `flow=`";
+    pub(super) const OPTIONS: [&str; 5] = ["baud", "data", "parity", "stop", "flow"];
 
     /// Takes one option. `None` if it is no option of a terminal device, an error says what its value should be.
-    pub(super) fn apply(&mut self, name: &str, value: &str) -> Option<Result<(), String>> {
-        let expected = |what: &str| Err(format!("`{value}` is no {what}"));
+    pub(super) fn apply(&mut self, name: &str, value: &str) -> Option<Result<(), &'static str>> {
         let digit =
             |range: std::ops::RangeInclusive<u8>| value.parse().ok().filter(|bits| range.contains(bits));
-        Some(match name {
-            "baud" => match value.parse().ok().filter(|&rate: &u32| rate > 0) {
-                Some(rate) => {
-                    self.baud_rate = Some(rate);
-                    Ok(())
-                }
-                None => expected("baud rate, expected bits per second"),
-            },
-            "data" => match digit(5..=8) {
-                Some(bits) => {
-                    self.data_bits = Some(bits);
-                    Ok(())
-                }
-                None => expected("number of data bits, expected 5, 6, 7 or 8"),
-            },
-            "stop" => match digit(1..=2) {
-                Some(bits) => {
-                    self.stop_bits = Some(bits);
-                    Ok(())
-                }
-                None => expected("number of stop bits, expected 1 or 2"),
-            },
+        // `+9600` is a number to Rust and to nobody else.
+        let all_digits = value.bytes().all(|byte| byte.is_ascii_digit());
+        let (is_good, expected) = match name {
+            "baud" => {
+                self.baud_rate = value.parse().ok().filter(|&rate: &u32| rate > 0);
+                (
+                    self.baud_rate.is_some() && all_digits,
+                    "bits per second, a number above 0",
+                )
+            }
+            "data" => {
+                self.data_bits = digit(5..=8);
+                (self.data_bits.is_some() && all_digits, "5, 6, 7 or 8 data bits")
+            }
+            "stop" => {
+                self.stop_bits = digit(1..=2);
+                (self.stop_bits.is_some() && all_digits, "1 or 2 stop bits")
+            }
             "parity" => {
                 let all = [Parity::None, Parity::Even, Parity::Odd];
-                match all.into_iter().find(|parity| parity.name() == value) {
-                    Some(parity) => {
-                        self.parity = Some(parity);
-                        Ok(())
-                    }
-                    None => expected("parity, expected none, even or odd"),
-                }
+                self.parity = all.into_iter().find(|parity| parity.name() == value);
+                (self.parity.is_some(), "none, even or odd")
             }
             "flow" => {
                 let all = [FlowControl::None, FlowControl::RtsCts, FlowControl::XonXoff];
-                match all.into_iter().find(|flow| flow.name() == value) {
-                    Some(flow) => {
-                        self.flow = Some(flow);
-                        Ok(())
-                    }
-                    None => expected("flow control, expected none, rtscts or xonxoff"),
-                }
+                self.flow = all.into_iter().find(|flow| flow.name() == value);
+                (self.flow.is_some(), "none, rtscts or xonxoff")
             }
             _ => return None,
-        })
+        };
+        Some(if is_good { Ok(()) } else { Err(expected) })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Unix: sockets, pseudo terminals, standard streams, signals.
 
 mod files;
+mod holder;
 mod owner;
 mod pty;
 mod pty_master;
@@ -10,9 +11,9 @@ mod socket_mark;
 mod splice;
 mod stream;
 mod tty;
+mod tty_holder;
 
 pub use files::{create_private_file, read_stdin, survive_file_size_limit, write_stdout};
-pub use owner::describe_tcp_owner;
 pub use pty::{PtyServer, open_pty};
 pub use signal::StopSignals;
 pub use socket::{

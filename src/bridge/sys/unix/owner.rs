@@ -1,7 +1,9 @@
 //! Who holds a socket, read from the system's own tables. Linux has them in `/proc`; elsewhere nothing is known.
+//! Which process that is, is [`super::holder`]'s.
 
+use super::holder::{Holder, holder_of_descriptor};
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use tokio::net::TcpStream;
 
@@ -17,6 +19,7 @@ struct TcpEntry<'a> {
     local: &'a str,
     remote: &'a str,
     state: &'a str,
+    user: u32,
     inode: &'a str,
 }
 
@@ -26,11 +29,13 @@ fn tcp_entries(table: &str) -> impl Iterator<Item = TcpEntry<'_>> {
         let local = fields.nth(1)?;
         let remote = fields.next()?;
         let state = fields.next()?;
-        let inode = fields.nth(5)?;
+        let user = fields.nth(3)?.parse().ok()?;
+        let inode = fields.nth(1)?;
         Some(TcpEntry {
             local,
             remote,
             state,
+            user,
             inode,
         })
     })
@@ -83,55 +88,82 @@ pub(super) fn tcp_peer_is_closed(stream: &TcpStream) -> bool {
     }
 }
 
-/// Names the process that listens on a TCP port of this machine.
-pub fn describe_tcp_owner(port: u16) -> Option<String> {
-    let suffix = format!(":{port:04X}");
+/// Reads an address that `/proc/net/tcp` spells: the inverse of [`spelled`].
+fn read_address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let mut bytes = Vec::new();
+    for at in (0..ip.len()).step_by(8) {
+        let word = u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?;
+        bytes.extend(word.to_ne_bytes());
+    }
+    let ip = match <[u8; 4]>::try_from(bytes.as_slice()) {
+        Ok(bytes) => IpAddr::from(Ipv4Addr::from(bytes)),
+        Err(_) => IpAddr::from(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?)),
+    };
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
+}
+
+/// Tells whether a listener keeps another address from being listened on; the smaller, the more surely it is the one.
+/// A wildcard is every address of its family, and IPv6's is IPv4's too.
+fn keeps_from(listener: IpAddr, wanted: IpAddr) -> Option<u8> {
+    let (listener, wanted) = (listener.to_canonical(), wanted.to_canonical());
+    let same_family = listener.is_ipv4() == wanted.is_ipv4();
+    if listener == wanted {
+        Some(0)
+    } else if same_family && listener.is_unspecified() {
+        Some(1)
+    } else if same_family && wanted.is_unspecified() {
+        Some(2)
+    } else if !same_family
+        && (listener.is_ipv6() && listener.is_unspecified() || wanted.is_ipv6() && wanted.is_unspecified())
+    {
+        Some(3)
+    } else {
+        None
+    }
+}
+
+/// Finds the process whose listener keeps us from listening on an address of this machine.
+pub(super) fn tcp_holder(wanted: SocketAddr) -> Option<Holder> {
     let tables = tables();
-    let inode = tables
+    let entry = tables
         .iter()
         .flat_map(|table| tcp_entries(table))
-        .find(|entry| entry.state == STATE_LISTEN && entry.local.ends_with(&suffix))?
-        .inode;
-    describe_socket_owner(inode)
+        .filter(|entry| entry.state == STATE_LISTEN)
+        .filter_map(|entry| {
+            let local = read_address(entry.local).filter(|local| local.port() == wanted.port())?;
+            Some((keeps_from(local.ip(), wanted.ip())?, entry))
+        })
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, entry)| entry)?;
+    let wanted = format!("socket:[{}]", entry.inode);
+    holder_of_descriptor(|_, link| link.as_os_str() == wanted.as_str())
+        .or_else(|| Some(Holder::of_user(entry.user)))
 }
 
-/// Names the process that listens on a Unix socket.
-pub(super) fn describe_unix_owner(path: &Path) -> Option<String> {
+/// Finds the process that listens on a Unix socket. The one that answered tells more surely (SO_PEERCRED).
+pub(super) fn unix_holder(path: &Path) -> Option<Holder> {
     let table = fs::read_to_string("/proc/net/unix").ok()?;
-    let path = path.to_str()?;
+    // The table has the path as its listener wrote it, who may have been in another folder.
+    let written = [
+        Some(path.to_owned()),
+        std::path::absolute(path).ok(),
+        path.canonicalize().ok(),
+    ];
     let inode = table.lines().skip(1).find_map(|line| {
-        let (fields, name) = line.split_at_checked(line.find(" /")?)?;
-        let mut fields = fields.split_ascii_whitespace();
+        let mut fields = line.split_ascii_whitespace();
+        let flags = fields.nth(3)?;
+        let inode = fields.nth(2)?;
+        let name = fields.next()?;
+        // A path may have blanks in it: it is all that is left of the line.
+        let at = name.as_ptr().addr() - line.as_ptr().addr();
+        let name = Path::new(line.get(at..)?);
         // Connections have the listener's path too.
-        let listens = fields.nth(3) == Some(FLAG_LISTENS);
-        (listens && name.trim_start() == path).then(|| fields.nth(2))?
+        let is_it = flags == FLAG_LISTENS && written.iter().flatten().any(|path| path == name);
+        is_it.then_some(inode)
     })?;
-    describe_socket_owner(inode)
-}
-
-/// Finds the process that has the socket open. Only processes that we may look into are seen.
-fn describe_socket_owner(inode: &str) -> Option<String> {
     let wanted = format!("socket:[{inode}]");
-    for process in fs::read_dir("/proc").ok()?.flatten() {
-        let Some(pid) = process
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-        else {
-            continue;
-        };
-        let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else {
-            continue;
-        };
-        let holds = descriptors.flatten().any(|descriptor| {
-            fs::read_link(descriptor.path()).is_ok_and(|link| link.as_os_str() == wanted.as_str())
-        });
-        if holds {
-            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("`{}` (pid {pid})", name.trim_end()));
-        }
-    }
-    None
+    holder_of_descriptor(|_, link| link.as_os_str() == wanted.as_str())
 }
 
 #[cfg(test)]
@@ -151,6 +183,13 @@ mod tests {
                 "00000000000000000000000001000000:1F90"
             );
         }
+        for text in ["127.0.0.1:22", "[::1]:8080", "[fe80::1:2]:65535", "0.0.0.0:1"] {
+            let address: SocketAddr = text.parse().unwrap();
+            assert_eq!(read_address(&spelled(address)), Some(address));
+        }
+        for wrong in ["", "0:0", "0100007F", "0100007F:", "xx00007F:0016"] {
+            assert_eq!(read_address(wrong), None, "{wrong}");
+        }
     }
 
     #[tokio::test]
@@ -169,16 +208,34 @@ mod tests {
         assert!(tcp_peer_is_closed(&ours), "closed");
     }
 
+    #[test]
+    fn a_wildcard_is_every_address() {
+        for (listener, wanted, rank) in [
+            ("127.0.0.1", "127.0.0.1", Some(0)),
+            ("0.0.0.0", "127.0.0.1", Some(1)),
+            ("127.0.0.1", "0.0.0.0", Some(2)),
+            ("::", "127.0.0.1", Some(3)),
+            ("0.0.0.0", "::", Some(3)),
+            ("::", "::1", Some(1)),
+            ("::ffff:127.0.0.1", "127.0.0.1", Some(0)),
+            ("127.0.0.2", "127.0.0.1", None),
+            ("::1", "127.0.0.1", None),
+            ("0.0.0.0", "::1", None),
+        ] {
+            let (listener, wanted) = (listener.parse().unwrap(), wanted.parse().unwrap());
+            assert_eq!(keeps_from(listener, wanted), rank, "{listener} {wanted}");
+        }
+    }
+
     #[tokio::test]
-    async fn the_owner_of_a_port_is_named() {
+    async fn the_holder_of_a_port_is_named() {
         if !Path::new("/proc/net/tcp").exists() {
             return;
         }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let owner = describe_tcp_owner(listener.local_addr().unwrap().port()).unwrap();
-        assert!(
-            owner.ends_with(&format!("(pid {})", std::process::id())),
-            "{owner}"
-        );
+        let holder = tcp_holder(listener.local_addr().unwrap()).unwrap();
+        assert_eq!(holder.pid, Some(std::process::id()));
+        let own = format!("(pid {})", std::process::id());
+        assert!(holder.text.ends_with(&own), "{}", holder.text);
     }
 }

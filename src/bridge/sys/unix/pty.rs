@@ -6,6 +6,7 @@
 //! can take it back (tried on Linux 6.1). inotify tells when somebody opens or closes it. Whether the last user is gone is asked by
 //! closing our slave for a moment: then the master is hung up. Afterwards the terminal is raw again, not exclusive, and empty.
 
+use super::holder::{held, pty_master_holder};
 use super::pty_master::{Master, register};
 use super::stream::NativeStream;
 use crate::bridge::channel::Facts;
@@ -21,6 +22,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -174,21 +176,28 @@ fn make_raw(terminal: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Puts the link in place atomically. A link to another terminal is left over from a former run: numbers change.
+/// Puts the link in place atomically. A link to another terminal is left over from a former run (numbers change), unless
+/// that terminal was there before the link: then whoever made the link is still there.
 fn make_link(link: &Path, device: &Path) -> Result<(), Problem> {
+    let what = || format!("cannot link `{}` to a terminal", link.display());
     match std::fs::symlink_metadata(link) {
         Ok(found) => {
-            let stale = found.file_type().is_symlink()
-                && std::fs::read_link(link).is_ok_and(|old| old.starts_with("/dev/pts"));
-            if !stale {
+            let old = Some(found.file_type())
+                .filter(std::fs::FileType::is_symlink)
+                .and_then(|_| std::fs::read_link(link).ok())
+                .filter(|old| old.starts_with("/dev/pts"));
+            let Some(old) = old else {
                 return Err(Problem::new(
                     FailureKind::Precondition,
-                    format!(
-                        "cannot link `{}` to a terminal: it is there already and is no link to one",
-                        link.display()
-                    ),
+                    format!("{}: it is there already and is no link to one", what()),
                 )
                 .hint("Choose another path."));
+            };
+            let is_served =
+                std::fs::symlink_metadata(&old).is_ok_and(|terminal| changed(&terminal) <= changed(&found));
+            if is_served {
+                let hint = "End that process or choose another path; if nobody uses the link, remove it.";
+                return Err(held(&what(), pty_master_holder(&old), "serves one there", hint));
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -200,6 +209,11 @@ fn make_link(link: &Path, device: &Path) -> Result<(), Problem> {
     std::os::unix::fs::symlink(device, &beside)
         .and_then(|()| std::fs::rename(&beside, link))
         .map_err(|error| cannot(&format!("make the link `{}`", link.display()), error))
+}
+
+/// Returns when an inode was last changed: a terminal's when it was made and given its mode, a link's when it was made.
+fn changed(metadata: &std::fs::Metadata) -> (i64, i64) {
+    (metadata.ctime(), metadata.ctime_nsec())
 }
 
 impl Shared {

@@ -1,9 +1,11 @@
 //! Unix sockets and TCP listeners: private from the moment of bind, nothing replaced that somebody serves.
 
-use super::owner::{describe_tcp_owner, describe_unix_owner};
+use super::holder::{Holder, held};
+use super::owner::{tcp_holder, unix_holder};
 use super::stream::NativeStream;
 use crate::bridge::channel::Facts;
 use crate::model::{FailureKind, Problem};
+use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::fs;
@@ -160,13 +162,19 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), Problem> {
             ))
             .hint("Choose another path."));
         }
-        Ok(()) | Err(_) => {
-            let owner = describe_unix_owner(path).unwrap_or_else(|| "another process".into());
-            return Err(precondition(format!(
-                "cannot listen on `{}`: {owner} listens there",
-                path.display()
-            ))
-            .hint("End that process or choose another path."));
+        connected => {
+            // Who answered tells more surely than the system's table, which changes while it is read.
+            let holder = connected
+                .ok()
+                .and_then(|()| answering_process(probe))
+                .map(Holder::of_process)
+                .or_else(|| unix_holder(path));
+            return Err(held(
+                &format!("cannot listen on `{}`", path.display()),
+                holder,
+                "listens there",
+                "End that process or choose another path.",
+            ));
         }
     }
     // Somebody may have replaced the stale socket since: only what was probed is removed.
@@ -175,6 +183,13 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), Problem> {
         fs::remove_file(path).map_err(|error| cannot_listen(path, error))?;
     }
     Ok(())
+}
+
+/// Returns the process that listens on what was connected to (SO_PEERCRED). One of another container has no number here.
+fn answering_process(connection: OwnedFd) -> Option<u32> {
+    let connection = UnixStream::from_std(connection.into()).ok()?;
+    let pid = connection.peer_cred().ok()?.pid()?;
+    u32::try_from(pid).ok().filter(|&pid| pid > 0)
 }
 
 /// Looks at a path that is about to be dialled, without connecting: a VM's socket may serve one connection only.
@@ -217,40 +232,22 @@ pub async fn dial_local(path: &Path) -> io::Result<(NativeStream, Facts)> {
     Ok((NativeStream::Unix(stream), facts))
 }
 
-/// Listens on a TCP port; port 0 takes a free one.
+/// Listens on a TCP port; port 0 takes a free one. `shown` is the endpoint as messages name it.
 ///
 /// # Errors
 ///
 /// Precondition: in use (the owner is named where the system tells), no such address, no permission.
-pub fn listen_tcp(host: &str, port: u16) -> Result<TcpListener, Problem> {
-    let cannot = |error: io::Error| {
-        let shown = format!("tcp:{host}:{port}");
-        match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                let owner = describe_tcp_owner(port).unwrap_or_else(|| "another process".into());
-                precondition(format!("cannot listen on `{shown}`: {owner} listens there"))
-                    .hint("End that process, choose another port, or port 0 for a free one.")
-            }
-            io::ErrorKind::AddrNotAvailable => precondition(format!(
-                "cannot listen on `{shown}`: this machine has no such address"
-            ))
-            .hint("Use 127.0.0.1, or an address that `ip address` shows."),
-            io::ErrorKind::PermissionDenied => {
-                precondition(format!("cannot listen on `{shown}`: permission denied"))
-                    .hint("Ports below 1024 need root: choose a higher one.")
-            }
-            _ => precondition(format!("cannot listen on `{shown}`: {error}")),
-        }
+pub fn listen_tcp(host: &str, port: u16, shown: &str) -> Result<TcpListener, Problem> {
+    let what = format!("cannot listen on `{shown}`");
+    let unknown_host = |reason: String| {
+        precondition(format!("{what}: the host `{host}` has no address here: {reason}"))
+            .hint("Use 127.0.0.1, or an address that `ip address` shows.")
     };
     let address: SocketAddr = (host, port)
         .to_socket_addrs()
-        .map_err(cannot)?
+        .map_err(|error| unknown_host(error.to_string()))?
         .next()
-        .ok_or_else(|| {
-            precondition(format!(
-                "cannot listen on `tcp:{host}:{port}`: the name has no address"
-            ))
-        })?;
+        .ok_or_else(|| unknown_host("its name leads to none".to_owned()))?;
     let open = || -> io::Result<TcpListener> {
         let socket = if address.is_ipv4() {
             TcpSocket::new_v4()?
@@ -262,5 +259,17 @@ pub fn listen_tcp(host: &str, port: u16) -> Result<TcpListener, Problem> {
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    open().map_err(cannot)
+    open().map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => held(
+            &what,
+            tcp_holder(address),
+            "listens there",
+            "End that process, choose another port, or port 0 for a free one.",
+        ),
+        io::ErrorKind::AddrNotAvailable => precondition(format!("{what}: this machine has no such address"))
+            .hint("Use 127.0.0.1, or an address that `ip address` shows."),
+        io::ErrorKind::PermissionDenied => precondition(format!("{what}: permission denied"))
+            .hint("Ports below 1024 need root: choose a higher one."),
+        _ => precondition(format!("{what}: {error}")),
+    })
 }

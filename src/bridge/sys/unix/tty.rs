@@ -1,5 +1,6 @@
 //! What a terminal device needs beside reading and writing: to be ours alone, and to be looked at.
 
+use super::tty_holder::{busy, check_lock_files};
 use crate::model::{FailureKind, Problem};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
@@ -24,11 +25,14 @@ impl TtyHold {
     ///
     /// # Errors
     ///
-    /// The system's; `WouldBlock` if it is locked.
+    /// The system's; `WouldBlock` or `ResourceBusy`, with the name of whoever has it, if it is locked.
     pub fn take(path: &str) -> io::Result<Self> {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let device = rustix::fs::open(path, flags, Mode::empty())?;
-        rustix::fs::flock(&device, FlockOperation::NonBlockingLockExclusive)?;
+        let path = Path::new(path);
+        check_lock_files(path)?;
+        let device = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| busy(path, error))?;
+        rustix::fs::flock(&device, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| busy(path, error))?;
         Ok(Self { device })
     }
 

@@ -17,5 +17,5 @@ pub use pipe_server::{LocalListener, listen_local};
 pub use signal::StopSignals;
 pub use standard::{create_private_file, read_stdin, survive_file_size_limit, write_stdout};
 pub use stream::NativeStream;
-pub use tcp::{describe_tcp_owner, keep_urgent_inline, listen_tcp, tune_tcp};
+pub use tcp::{keep_urgent_inline, listen_tcp, tune_tcp};
 pub use tty::{TtyHold, check_tty, tty_is_gone};

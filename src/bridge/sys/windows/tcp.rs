@@ -64,16 +64,16 @@ pub fn keep_urgent_inline(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Listens on a TCP port; port 0 takes a free one.
+/// Listens on a TCP port; port 0 takes a free one. `shown` is the endpoint as messages name it.
 ///
 /// # Errors
 ///
 /// Precondition: in use, no such address, no permission.
-pub fn listen_tcp(host: &str, port: u16) -> Result<TcpListener, Problem> {
+pub fn listen_tcp(host: &str, port: u16, shown: &str) -> Result<TcpListener, Problem> {
     let cannot = |error: io::Error| {
         Problem::new(
             FailureKind::Precondition,
-            format!("cannot listen on `tcp:{host}:{port}`: {error}"),
+            format!("cannot listen on `{shown}`: {error}"),
         )
         .hint("Choose another port, or port 0 for a free one.")
     };
@@ -93,9 +93,4 @@ pub fn listen_tcp(host: &str, port: u16) -> Result<TcpListener, Problem> {
         socket.listen(BACKLOG)
     };
     open().map_err(cannot)
-}
-
-/// Names the process that listens on a TCP port; not known on Windows yet.
-pub fn describe_tcp_owner(_port: u16) -> Option<String> {
-    None
 }

@@ -111,7 +111,7 @@ fn wrong_keys_of_a_target_are_told_apart() {
         ),
         (
             "ports: [{port: 1, as: console, attach: \"pipe:x\"}]",
-            "expected a role",
+            "role: got nothing",
         ),
         (
             "ports: [{port: 1, as: console, serve: listen:tcp:1}]",

@@ -1,7 +1,9 @@
 //! The grammar's tables and properties.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use super::*;
+use crate::model::endpoint::{ClientSpec, SshHop};
 use proptest::prelude::*;
+use std::path::PathBuf;
 
 #[test]
 fn canonical_forms() {
@@ -40,44 +42,25 @@ fn canonical_forms() {
 }
 
 #[test]
-fn every_wrong_string_says_which_part() {
-    let long = format!("connect:unix:/{}", "x".repeat(107));
-    for (text, column, part) in [
-        ("", 1, "got nothing"),
-        ("unix:/a", 1, "expected a role"),
-        ("listen:unix", 12, "expected `:`"),
-        ("listen:unix:", 13, "expected an address"),
-        ("listen:stdio", 1, "has no role"),
-        ("listen:udp:h:1", 8, "unknown kind `udp`"),
-        ("connect:tcp:h", 14, "expected `HOST:PORT`"),
-        ("connect:tcp:h:x", 15, "no port"),
-        ("connect:tcp:h:0", 15, "port 0"),
-        ("connect:tcp:h:+1", 15, "no port"),
-        ("connect:tcp::1", 13, "expected a host"),
-        ("connect:tcp:::1:80", 13, "brackets"),
-        ("connect:tcp:[::1:80", 13, "[IPv6]"),
-        ("connect:tcp:[zz]:80", 14, "no IPv6"),
-        ("connect:pipe:COM1", 14, "reserved"),
-        (r"listen:pipe:\\H\pipe\x", 13, "only be connected"),
-        (r"connect:pipe:a\b", 14, "has no"),
-        ("tty:/dev/ttyS0,baud=fast", 21, "no baud rate"),
-        ("tty:/dev/ttyS0,speed=1", 16, "unknown option `speed`"),
-        ("connect:rfc2217:h:1,baud=0", 26, "no baud rate"),
-        ("listen:rfc2217:h:1,baud=9600", 20, "sets what it likes"),
-        ("connect:unix:/a,b", 17, "name=value"),
-        ("connect:tcp:h:1,via=-oX", 21, "no SSH destination"),
-        ("stdio,via=x", 7, "unknown option"),
-        ("exec:", 6, "expected a command"),
-        ("exec:'a", 6, "quotes"),
-        ("stdio:x", 7, "no address"),
-        ("connect:unix:/a\nb", 16, "control character"),
-        (long.as_str(), 14, "at most 107 bytes"),
+fn what_was_meant_is_guessed() {
+    for (text, guess) in [
+        ("/run/a,b", Some("connect:unix:/run/a,,b")),
+        ("/dev/ttyS0,baud=9600", Some("tty:/dev/ttyS0,baud=9600")),
+        ("listen:/run/a", Some("listen:unix:/run/a")),
+        ("listen:tcp:h", None),
+        ("http://h/", None),
+        ("h:1", Some("connect:tcp:h:1")),
+        ("dev", None),
     ] {
-        let error = text.parse::<EndpointSpec>().unwrap_err();
-        assert_eq!(error.column, column, "{error}");
-        assert!(error.message.contains(part), "{error}");
-        assert!(error.example.parse::<EndpointSpec>().is_ok(), "{error}");
+        assert_eq!(meant(text).as_deref(), guess, "{text}");
     }
+    let error = "connect:unix:/a\nb".parse::<EndpointSpec>().unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains(r"`connect:unix:/a\nb` is no endpoint: column 16"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -85,13 +68,6 @@ fn clients_have_prefixes() {
     let client: ClientSpec = "gdb=listen:tcp:0".parse().unwrap();
     assert_eq!(client.to_string(), "gdb=listen:tcp:127.0.0.1:0");
     assert_eq!("gdb=tcp:0".parse::<ClientSpec>().unwrap_err().column, 5);
-    assert!(
-        "gbd=stdio"
-            .parse::<ClientSpec>()
-            .unwrap_err()
-            .message
-            .contains("unknown prefix")
-    );
 }
 
 #[test]
@@ -102,7 +78,7 @@ fn target_names_are_no_endpoints() {
 
 proptest! {
     #[test]
-    fn display_then_parse_is_the_identity(path in "/[ -~é]{0,40}", host in "[a-z][a-z0-9.-]{0,20}", port in 1u16.., hop in "[a-z@.]{1,9}") {
+    fn display_then_parse_is_the_identity(path in "/[ -~é]{0,40}", host in "[a-z][a-z0-9.-]{0,20}", port in 1u16.., hop in "([a-z]{1,4}@)?[a-z.]{1,9}(:[1-9][0-9]{0,3})?") {
         for mut spec in [
             EndpointSpec::new(Some(Role::Connect), Address::Unix(PathBuf::from(&path))),
             EndpointSpec::new(Some(Role::Listen), Address::Tcp { host: host.clone(), port }),
