@@ -94,46 +94,4 @@ pub fn encoded_command(script: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-    use super::*;
-    use crate::model::base64;
-
-    #[test]
-    fn a_script_stands_in_its_envelope_without_comments() {
-        let text = script(&ScriptCall::new("host/versions"), "12").unwrap();
-        assert!(text.starts_with("$ErrorActionPreference = 'Stop'\n"));
-        assert!(
-            text.contains("\n[CmdletBinding()]\nparam([string] $Echo = '')\n"),
-            "{text}"
-        );
-        assert!(text.contains("'<vmserial-12>'") && text.contains("'</vmserial-12>'"));
-        assert!(
-            text.contains("FromBase64String('e30=')"),
-            "no parameters are `{{}}`"
-        );
-        assert!(!text.contains("#}") && !text.lines().any(|line| line.starts_with('#')));
-        assert!(text.ends_with("exit $vmserialExit\n"));
-    }
-
-    #[test]
-    fn every_script_is_named_and_an_unknown_one_is_an_error() {
-        assert!(names().any(|name| name == "host/versions"));
-        assert!(names().all(|name| name != "envelope"));
-        assert!(script(&ScriptCall::new("host/nope"), "1").is_err());
-    }
-
-    #[test]
-    fn encoded_text_needs_no_quotes_and_comes_back() {
-        for text in ["a", "ab", "abc", "ü🦀"] {
-            let encoded = encoded_command(text);
-            assert!(!encoded.contains('='));
-            let bytes = base64::decode(&encoded).unwrap();
-            let units: Vec<u16> = bytes
-                .chunks(2)
-                .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
-                .collect();
-            assert_eq!(String::from_utf16(&units).unwrap().trim_end(), text);
-        }
-    }
-}
+mod tests;
