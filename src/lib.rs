@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod debugger;
 pub mod driver;
+pub mod host_service;
 pub mod model;
 pub mod plan;
 pub mod render;

@@ -39,6 +39,12 @@ impl HostPath {
         &self.0
     }
 
+    /// Returns the folder that the path is in, by its spelling; `None` if it names none.
+    pub fn parent(&self) -> Option<Self> {
+        let end = self.0.rfind(['/', '\\']).filter(|&end| end > 0)?;
+        Some(Self(self.0[..end].to_owned()))
+    }
+
     /// Returns the path for use on this machine. Only a local runner may call it.
     pub fn as_local(&self) -> &Path {
         Path::new(&self.0)

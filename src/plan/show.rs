@@ -3,7 +3,9 @@
 use crate::model::{EndpointSpec, Role};
 use crate::plan::diff::unified;
 use crate::plan::plan_of_targets::{PlannedPort, TargetPlan};
-use crate::plan::{Action, Condition, Effect, Plan, PowerChange, Stage, StageContent, Step, Undo};
+use crate::plan::{
+    Action, Condition, Effect, FileInstall, Plan, PowerChange, Stage, StageContent, Step, Undo,
+};
 use crate::render::edit;
 use crate::render::powershell::cmdlet_lines;
 use serde_json::{Value, json};
@@ -116,6 +118,7 @@ fn show_step(text: &mut String, number: usize, step: &Step) {
                 line(text, 4, diff_line);
             }
         }
+        Action::Install(install) => line(text, 4, &install_text(install)),
         Action::Run(invocation) => line(text, 4, &format!("$ {invocation}")),
         Action::Start { invocation, log } => {
             line(text, 4, &format!("$ {invocation} &"));
@@ -168,6 +171,18 @@ fn show_step(text: &mut String, number: usize, step: &Step) {
     }
 }
 
+fn install_text(install: &FileInstall) -> String {
+    match &install.new {
+        Some(source) => format!(
+            "copies `{}` ({} bytes, SHA-256 {}…)",
+            source.path,
+            source.bytes,
+            &source.digest.as_str()[..16]
+        ),
+        None => format!("removes `{}`; the journal keeps it", install.path),
+    }
+}
+
 fn effect_text(effect: Effect) -> &'static str {
     match effect {
         Effect::Live => "at once",
@@ -180,6 +195,7 @@ fn effect_text(effect: Effect) -> &'static str {
 pub fn undo_text(undo: &Undo) -> String {
     match undo {
         Undo::Keys => "puts our keys back, nothing else".to_owned(),
+        Undo::File => "puts the file back that was there, or takes ours away".to_owned(),
         Undo::Run(invocation) => format!("`{invocation}`"),
         Undo::Qmp(command) => format!("QMP {} {}", command.execute, command.arguments),
         Undo::PowerShell(call) => format!("`{}`", cmdlet_lines(call).join("; ")),

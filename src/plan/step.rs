@@ -1,6 +1,6 @@
 //! A step: one reversible change, complete enough that applying it needs no decision; and stages of steps.
 
-use crate::model::{FileEdit, HostPath, HostRef, Invocation, PowerState, ScriptCall, TargetName};
+use crate::model::{Digest, FileEdit, HostPath, HostRef, Invocation, PowerState, ScriptCall, TargetName};
 use serde::{Deserialize, Serialize};
 
 /// One reversible change.
@@ -34,6 +34,8 @@ pub struct Step {
 pub enum Action {
     /// Changes keys of a file. Undo takes back our keys, not the file.
     Edit(FileEdit),
+    /// Puts a whole file in its place, or takes it away (a program).
+    Install(FileInstall),
     /// Runs a command to its end; it must end with 0.
     Run(Invocation),
     /// Starts a process that outlives us; its pid and start time go into the journal.
@@ -50,6 +52,28 @@ pub enum Action {
     PowerShell(ScriptCall),
     /// Waits until a condition is observed.
     WaitFor(Condition),
+}
+
+/// A file that is put in its place as a whole, or taken away. It is no text, so that its content is not in the plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileInstall {
+    /// Where; its folder is made.
+    pub path: HostPath,
+    /// Digest of the file that the plan was made on; `None`: there was none.
+    pub planned_on: Option<Digest>,
+    /// What it becomes; `None` takes it away.
+    pub new: Option<FileSource>,
+}
+
+/// A file of the machine that vmserial runs on, to be copied. Execution refuses it when it has changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSource {
+    /// Where it is.
+    pub path: HostPath,
+    /// Its digest when the plan was made.
+    pub digest: Digest,
+    /// Its length.
+    pub bytes: u64,
 }
 
 /// One command for a QMP socket.
@@ -113,6 +137,8 @@ pub enum Condition {
 pub enum Undo {
     /// For [`Action::Edit`]: our keys get back the values that the journal holds, where they still hold ours.
     Keys,
+    /// For [`Action::Install`]: the file that was there returns, if ours is still in its place.
+    File,
     /// Runs a command.
     Run(Invocation),
     /// Sends a QMP command.

@@ -12,6 +12,7 @@ use crate::runner::local::must_succeed;
 use crate::runner::qmp::qmp;
 use crate::runner::{FileSnapshot, RunError, Runner};
 use crate::session::condition::{Needed, wait_for};
+use crate::session::install;
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{EditRecord, Entry, StepState};
 use std::time::{Duration, Instant};
@@ -50,6 +51,7 @@ pub fn run_step(
     let wait = step_wait(&step, &step.summary, &interrupt.hard);
     let result = match &step.action {
         Action::Edit(edit) => run_edit(entry, index, edit, runner, &wait),
+        Action::Install(install) => install::run(entry, index, install, runner, &wait),
         Action::Run(invocation) => entry.mark(index, StepState::Started).and_then(|()| {
             let output = runner.run(invocation, &wait)?;
             must_succeed(runner.host(), invocation, output)?;

@@ -10,6 +10,7 @@ use crate::plan::take_back::{Kept, TakeBack, ThreeVersions, take_back};
 use crate::plan::{Action, Effect, PowerChange, QmpCommand, Undo};
 use crate::runner::{FileSnapshot, ProcessRef, Runner};
 use crate::session::execute::refuse_while_held;
+use crate::session::install;
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{Entry, StepRecord, StepState};
 use crate::session::planning::{Hosts, observe};
@@ -172,8 +173,11 @@ impl Planner<'_> {
         let taking = match (&record.step.undo, &record.step.action) {
             (Undo::Nothing { reason }, _) => Taking::Nothing(reason.clone()),
             (Undo::Keys, Action::Edit(edit)) => self.edit(record, edit, runner.as_ref())?,
-            (Undo::Keys, _) => {
-                let message = "a step without an edit has no keys to put back";
+            (Undo::File, Action::Install(install)) => {
+                install::taking(self.entry, record, install, runner.as_ref(), &self.wait)?
+            }
+            (Undo::Keys | Undo::File, _) => {
+                let message = "a step without a file has nothing to put back";
                 return Err(Problem::new(FailureKind::Internal, message));
             }
             (Undo::Run(invocation), _) => Taking::Run(invocation.clone()),

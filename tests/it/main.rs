@@ -38,6 +38,7 @@ mod powershell;
 mod profile;
 mod pty;
 mod real_clients;
+mod setup_helper;
 mod setup_hyperv;
 mod setup_qemu;
 mod setup_vmware;
@@ -86,6 +87,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(e2e_again::trials());
     trials.extend(setup_hyperv::trials());
     trials.extend(setup_vmware::trials());
+    trials.extend(setup_helper::trials());
     trials.extend(setup_qemu::trials());
     trials.extend(plan_apply::trials());
     trials.extend(powershell::trials());

@@ -1,6 +1,7 @@
 //! `vmserial setup`: flags instead of a profile, then the bridge.
 
 pub mod common;
+pub mod helper;
 pub mod hyperv;
 pub mod qemu;
 pub mod vmware;
@@ -32,6 +33,8 @@ enum Hypervisor {
     Qemu(Box<qemu::QemuArgs>),
     /// A VM of VMware Workstation, Player or Fusion, by its .vmx file
     Vmware(Box<vmware::VmwareArgs>),
+    /// The helper that opens named pipes for WSL and other hosts: vmserial.exe on the Windows side
+    Helper(helper::HelperSetupArgs),
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -46,6 +49,7 @@ pub fn run(args: SetupArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
         Hypervisor::Hyperv(args) => hyperv::run(&args, context, ui),
         Hypervisor::Qemu(args) => qemu::run(&args, context, ui),
         Hypervisor::Vmware(args) => vmware::run(&args, context, ui),
+        Hypervisor::Helper(args) => helper::run(&args, context, ui),
         Hypervisor::Other(words) => Err(not_served(&words, context).into()),
     }
 }

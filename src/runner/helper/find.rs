@@ -55,6 +55,27 @@ impl HelperPlaces {
         }
     }
 
+    /// Returns the places that are not ours to fill: what the user named, and the PATH.
+    pub fn without_installed() -> Self {
+        Self {
+            named: std::env::var_os(VARIABLE).filter(|value| !value.is_empty()),
+            local_app_data: None,
+            path: std::env::var_os("PATH").unwrap_or_default(),
+        }
+    }
+
+    /// Returns where a helper is installed on this machine's Windows side, or why that is not known. `None` if there is
+    /// no Windows here.
+    pub fn installed_path() -> Option<Result<PathBuf, String>> {
+        let folder = if wsl::is_here() {
+            wsl::local_app_data()
+        } else {
+            // Windows itself.
+            Ok(std::env::var_os("LOCALAPPDATA").map(PathBuf::from)?)
+        };
+        Some(folder.map(|folder| INSTALLED.split('/').fold(folder, |path, part| path.join(part))))
+    }
+
     /// Returns the program.
     ///
     /// # Errors

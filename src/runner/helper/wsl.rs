@@ -9,6 +9,10 @@ const SYSTEM: &str = "/mnt/c/Windows/System32";
 
 /// Tells whether this is WSL: its kernel says so, and each distribution has the interpreter of Windows programs.
 pub fn is_here() -> bool {
+    // Set in every process of WSL, containers left out.
+    if std::env::var_os("WSL_DISTRO_NAME").is_some() {
+        return true;
+    }
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     kernel.to_ascii_lowercase().contains("microsoft")
         || Path::new("/proc/sys/fs/binfmt_misc/WSLInterop").exists()

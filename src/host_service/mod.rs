@@ -1,0 +1,3 @@
+//! What a host has once, for all its VMs. Pure: what was seen goes in, steps come out.
+
+pub mod helper;
