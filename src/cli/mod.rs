@@ -88,6 +88,8 @@ enum Command {
     /// Stand between vmserial and PowerShell
     #[command(name = "powershell-helper", hide = true)]
     PowerShellHelper(commands::powershell::HelperArgs),
+    /// Tell what is missing before VMs can be set up, and what mends it
+    Doctor(commands::doctor::DoctorArgs),
     /// Print shell completions
     Completions(commands::completions::CompletionsArgs),
 }
@@ -130,6 +132,7 @@ fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode
         Command::Helper(args) => commands::helper::run(&args),
         Command::PowerShell(args) => commands::powershell::run(&args, context, ui),
         Command::PowerShellHelper(args) => commands::powershell::run_helper(&args, context, ui),
+        Command::Doctor(args) => commands::doctor::run(&args, context, ui),
         Command::Completions(args) => commands::completions::run(&args, context, ui),
     }
 }

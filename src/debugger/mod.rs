@@ -1,3 +1,4 @@
-//! Debuggers: scripts and argument lists for gdb. Values in, values out.
+//! Debuggers: scripts and argument lists for gdb, command lines for WinDbg and kd. Values in, values out.
 
 pub mod gdb;
+pub mod windbg;

@@ -1,7 +1,7 @@
 //! What every hypervisor's driver offers, and what it can do.
 
 use crate::model::{
-    BreakWith, EndpointSpec, HypervisorKind, Observed, ObservedHost, PortIndex, PortSpec, Problem,
+    BreakWith, Check, EndpointSpec, HypervisorKind, Observed, ObservedHost, PortIndex, PortSpec, Problem,
     TargetSpec, Wait,
 };
 use crate::plan::{PlanContext, Stage, Step};
@@ -20,6 +20,8 @@ pub struct Capabilities {
     pub starts_vms: bool,
     /// Can turn Secure Boot off.
     pub secure_boot: bool,
+    /// Its ports are Windows' named pipes, which a helper opens for Linux.
+    pub named_pipes: bool,
 }
 
 /// One hypervisor.
@@ -75,6 +77,12 @@ pub trait Driver: Send + Sync {
     ) -> Result<Option<String>, Problem> {
         let _ = (runner, wanted, wait);
         Ok(None)
+    }
+
+    /// Looks at what a host needs before its VMs can be set up. Changes nothing; no checks is an empty list.
+    fn doctor(&self, runner: &dyn Runner, wait: &Wait) -> Vec<Check> {
+        let _ = (runner, wait);
+        Vec::new()
     }
 
     /// Returns where a port's stream is *now*, with the VM's role. Asked before every dial.

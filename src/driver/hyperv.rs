@@ -13,6 +13,7 @@
 //! - a kernel cannot be debugged under Secure Boot: Linux locks down, Windows refuses the boot settings;
 //! - who is neither elevated nor in "Hyper-V Administrators" gets a refusal from some hosts, and no VM at all from others.
 
+mod doctor;
 mod facts;
 mod observe;
 mod refusal;
@@ -23,7 +24,7 @@ pub(super) use refusal::problem;
 
 use crate::driver::{Capabilities, Driver};
 use crate::model::{
-    EndpointSpec, HypervisorKind, Observed, ObservedHost, PortIndex, Problem, TargetSpec, Wait,
+    Check, EndpointSpec, HypervisorKind, Observed, ObservedHost, PortIndex, Problem, TargetSpec, Wait,
 };
 use crate::plan::{PlanContext, Stage};
 use crate::runner::Runner;
@@ -54,6 +55,7 @@ impl Driver for Hyperv {
             gdb_stub: false,
             starts_vms: false,
             secure_boot: true,
+            named_pipes: true,
         }
     }
 
@@ -73,6 +75,10 @@ impl Driver for Hyperv {
         context: &PlanContext,
     ) -> Result<Vec<Stage>, Problem> {
         stages::stages(wanted, observed, context)
+    }
+
+    fn doctor(&self, runner: &dyn Runner, wait: &Wait) -> Vec<Check> {
+        doctor::checks(runner, wait)
     }
 
     fn locate(

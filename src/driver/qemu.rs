@@ -143,6 +143,7 @@ impl Driver for Qemu {
             gdb_stub: true,
             starts_vms: true,
             secure_boot: false,
+            named_pipes: false,
         }
     }
 

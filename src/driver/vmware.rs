@@ -65,6 +65,7 @@ impl Driver for Vmware {
             gdb_stub: true,
             starts_vms: false,
             secure_boot: false,
+            named_pipes: false,
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod base64;
 pub mod break_with;
+pub mod check;
 pub mod deadline;
 pub mod digest;
 pub mod edit;
@@ -20,6 +21,7 @@ pub mod target;
 pub mod vm;
 
 pub use break_with::{BreakWith, NativeBreak};
+pub use check::{Check, CheckState};
 pub use deadline::{Cancel, Deadline, Wait};
 pub use digest::Digest;
 pub use edit::{EditOperation, FileEdit, FileFormat};

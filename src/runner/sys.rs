@@ -8,10 +8,10 @@ mod platform;
 mod platform;
 
 pub use platform::{
-    HAS_LOCAL_STREAMS, JobSignals, LocalStream, StopSignals, TerminalState, can_suspend, command,
-    connect_local, connect_unix, kill, kill_group, make_private_folder, mode_and_owner, new_file, own_group,
-    own_session, private, private_folder, process_with_output, set_mode_and_owner, signal_of, start_time,
-    suspend, sync_folder, terminate, terminate_group,
+    HAS_LOCAL_STREAMS, HAS_NAMED_PIPES, JobSignals, LocalStream, StopSignals, TerminalState, can_suspend,
+    command, connect_local, connect_unix, kill, kill_group, make_private_folder, mode_and_owner, new_file,
+    own_group, own_session, private, private_folder, process_with_output, set_mode_and_owner, signal_of,
+    start_time, suspend, sync_folder, terminate, terminate_group,
 };
 
 /// What a shell's job control wants of us.

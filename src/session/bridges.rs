@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Describes the bridge of one port as the profile wants it.
-fn specification(
+pub(super) fn specification(
     port: &PortSpec,
     place: &TargetPort,
     clients: Vec<ClientSpec>,

@@ -284,6 +284,7 @@ impl Driver for FakeDriver {
             gdb_stub: false,
             starts_vms: true,
             secure_boot: false,
+            named_pipes: false,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod condition;
 pub mod consent;
 pub mod console;
 pub mod debug;
+pub mod doctor;
 pub mod events;
 pub mod execute;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod install;
 pub mod interrupt;
 pub mod join;
 pub mod journal;
+pub mod kd;
 pub mod lifetime;
 pub mod lock;
 pub mod marks;

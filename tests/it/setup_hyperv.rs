@@ -1,6 +1,8 @@
 //! `vmserial setup hyperv` and profiles for Hyper-V, on a stand-in of PowerShell whose Hyper-V keeps its state in a file and
 //! refuses what the real one refuses. On Linux with `powershell.exe` on the PATH this is the way of WSL.
 
+mod debug;
+mod doctor;
 mod refusals;
 mod undo;
 
@@ -34,6 +36,8 @@ pub fn trials() -> Vec<Trial> {
             the_shipped_profiles_are_planned,
         ),
     ];
+    trials.extend(debug::trials());
+    trials.extend(doctor::trials());
     trials.extend(refusals::trials());
     trials.extend(undo::trials());
     trials

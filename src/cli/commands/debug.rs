@@ -2,6 +2,7 @@
 
 use crate::bridge::control::Call;
 use crate::bridge::control::client::ask_once;
+use crate::cli::commands::debug_kd;
 use crate::cli::commands::setup::common::restart_level;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
@@ -11,7 +12,7 @@ use crate::cli::ui::Ui;
 use crate::config::merge::{Overrides, with_overrides};
 use crate::debugger::gdb::GdbMode;
 use crate::model::{
-    BreakIn, Deadline, DebuggerKind, DebuggerSpec, FailureKind, Problem, RestartPolicy, TargetSpec,
+    BreakIn, Deadline, DebuggerKind, DebuggerSpec, FailureKind, Policy, Problem, RestartPolicy, TargetSpec,
 };
 use crate::session::apply::{ApplyOptions, Consent, plan_and_apply};
 use crate::session::bridges;
@@ -39,7 +40,8 @@ const PATIENCE_STARTED: Duration = Duration::from_secs(120);
 ///
 /// Shows and applies the profile's plan, starts the VM if the profile says so, opens its ports, breaks the kernel in,
 /// starts gdb with symbols and source lines, and frees the kernel at the end, however gdb ends. The console stays
-/// readable meanwhile with `vmserial console TARGET` in a second terminal.
+/// readable meanwhile with `vmserial console TARGET` in a second terminal. On a port with `as: kd` it serves a Windows
+/// kernel and starts WinDbg or kd; where there is none, it prints their command line.
 ///
 /// Example: vmserial debug dev; vmserial debug profiles/demo-qemu.yaml --batch -x script.gdb
 #[derive(Debug, clap::Args)]
@@ -95,12 +97,17 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         },
     );
     let debugger = debugger(&target)?;
-    if !args.plan {
+    let is_gdb = debugger.kind == DebuggerKind::Gdb;
+    if !args.plan && is_gdb {
         check_debugger(&debugger)?;
     }
     let hosts = RealHosts::new(&context.state);
     let interrupt = Interrupt::catch()?;
     let events = SessionEvents::catch_signals()?;
+    if args.attach && !is_gdb {
+        let message = "`--attach` is for gdb: KD has one debugger at a time";
+        return Err(Problem::new(FailureKind::Precondition, message).into());
+    }
     if args.attach {
         return attach(&target, &debugger, args, context, &events, ui);
     }
@@ -214,6 +221,17 @@ fn apply_and_debug(parts: &Parts<'_>, options: &ApplyOptions, ui: &mut Ui) -> Re
     if parts.args.plan {
         return Ok(());
     }
+    if parts.debugger.kind != DebuggerKind::Gdb {
+        return debug_kd::session(
+            parts.hosts,
+            parts.target,
+            parts.debugger,
+            &parts.context.state,
+            &parts.args.debugger_arguments,
+            parts.events,
+            ui,
+        );
+    }
     let started = applied.journal.is_some() && parts.target.start.is_some();
     session(parts, started, ui)
 }
@@ -287,7 +305,10 @@ fn ways(debugger: &DebuggerSpec) -> Vec<BreakIn> {
 
 fn debugger(target: &TargetSpec) -> Result<DebuggerSpec, Failure> {
     let default = || DebuggerSpec {
-        kind: DebuggerKind::Gdb,
+        kind: match target.debug_port().map(|port| port.policy) {
+            Some(Policy::Kd) => DebuggerKind::Windbg,
+            _ => DebuggerKind::Gdb,
+        },
         program: None,
         vmlinux: None,
         source: std::collections::BTreeMap::new(),
@@ -295,14 +316,6 @@ fn debugger(target: &TargetSpec) -> Result<DebuggerSpec, Failure> {
         break_in: Vec::new(),
     };
     let debugger = target.debugger.clone().unwrap_or_else(default);
-    if debugger.kind != DebuggerKind::Gdb {
-        return Err(Problem::new(
-            FailureKind::Precondition,
-            "this version starts gdb only, and the profile asks for another debugger",
-        )
-        .hint("Serve the port with `vmserial bridge` and start the debugger yourself.")
-        .into());
-    }
     if let Some(vmlinux) = debugger.vmlinux.as_ref().filter(|path| !path.is_file()) {
         return Err(Problem::new(
             FailureKind::NotFound,

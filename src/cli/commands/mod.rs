@@ -6,6 +6,8 @@ pub mod bridge;
 pub mod completions;
 pub mod console;
 pub mod debug;
+mod debug_kd;
+pub mod doctor;
 pub mod down;
 pub mod drift;
 pub mod helper;

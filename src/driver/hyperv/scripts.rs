@@ -19,6 +19,11 @@ pub(super) fn observe(vms: &[&str]) -> ScriptCall {
     call("observe").with("vms", json!(vms))
 }
 
+/// Tells what a host has of Hyper-V.
+pub(super) fn doctor() -> ScriptCall {
+    call("doctor")
+}
+
 /// Tells a VM's state.
 pub(super) fn power(vm: &str) -> ScriptCall {
     call("power").with("vm", vm)

@@ -288,6 +288,9 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Whether this system has named pipes as Windows has them.
+pub const HAS_NAMED_PIPES: bool = false;
+
 /// Whether [`connect_local`] works.
 pub const HAS_LOCAL_STREAMS: bool = true;
 

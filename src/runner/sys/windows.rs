@@ -285,6 +285,9 @@ pub fn sync_folder(_folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether this system has named pipes as Windows has them.
+pub const HAS_NAMED_PIPES: bool = true;
+
 /// Whether [`connect_local`] works.
 pub const HAS_LOCAL_STREAMS: bool = false;
 
