@@ -87,7 +87,11 @@ fn only_one_can_have(endpoint: &EndpointSpec) -> Option<String> {
         role: None,
         ..endpoint.clone()
     };
-    (!shareable).then(|| place.to_string())
+    (!shareable).then(|| match &place.address {
+        // Names of Windows' pipes have no case.
+        Address::Pipe { .. } => place.to_string().to_lowercase(),
+        _ => place.to_string(),
+    })
 }
 
 fn described(thing: &Thing) -> String {
@@ -162,6 +166,11 @@ mod tests {
             refused(&[one, two]),
             "the endpoint `unix:/s` on this machine is used by both port 1 of `one` and port 1 of `two`"
         );
+        let pipes = [
+            target("one", "a", &["listen:pipe:Dev"]),
+            target("two", "b", &["listen:pipe:dev"]),
+        ];
+        assert!(refused(&pipes).contains("the endpoint `pipe:dev`"));
         let twice = target("one", "/1.vmx", &["listen:unix:/s", "listen:unix:/s"]);
         assert!(refused(&[twice]).contains("port 1 of `one` and port 2 of `one`"));
     }

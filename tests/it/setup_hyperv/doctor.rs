@@ -19,8 +19,11 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
+/// What is wrong with a host.
+type Change = fn(&mut Host);
+
 fn doctor_names_what_mends_it() {
-    let table: [(&str, fn(&mut Host), &[&str]); 3] = [
+    let table: [(&str, Change, &[&str]); 3] = [
         (
             "not elevated",
             |host| host.not_permitted = true,
