@@ -24,7 +24,8 @@ pub fn trial(name: &str, test: fn()) -> Trial {
     })
 }
 
-fn missing() -> Option<String> {
+/// Why nothing can be done with the guest.
+pub fn missing() -> Option<String> {
     if is_fast() {
         return Some("QEMU is left out (VMSERIAL_TEST_FAST=1)".into());
     }

@@ -99,7 +99,7 @@ pub(super) fn packet(text: &str) -> Vec<u8> {
     format!("${text}#{sum:02x}").into_bytes()
 }
 
-fn acked(text: &str) -> Vec<u8> {
+pub(super) fn acked(text: &str) -> Vec<u8> {
     [b"+", &*packet(text)].concat()
 }
 

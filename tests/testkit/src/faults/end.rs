@@ -39,6 +39,14 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+/// What the guest says whenever it is asked something.
+#[derive(Debug, Clone)]
+struct Standing {
+    question: Vec<u8>,
+    answer: Vec<u8>,
+    thanks: Vec<u8>,
+}
+
 /// One end of a serial port, as a hypervisor has it.
 #[derive(Debug)]
 pub struct HypervisorEnd {
@@ -49,6 +57,7 @@ pub struct HypervisorEnd {
     /// Connections of our own that take up the backlog.
     crowd: Vec<Socket>,
     connections: Vec<Connection>,
+    standing: Option<Standing>,
 }
 
 impl HypervisorEnd {
@@ -60,6 +69,7 @@ impl HypervisorEnd {
             stream: None,
             crowd: Vec::new(),
             connections: Vec::new(),
+            standing: None,
         };
         end.listen(BACKLOG)?;
         Ok(end)
@@ -112,6 +122,16 @@ impl HypervisorEnd {
     /// Returns what went over each connection so far.
     pub fn connections(&self) -> &[Connection] {
         &self.connections
+    }
+
+    /// Answers a question that a bridge may ask by itself before any bytes that are expected; it says `thanks` for the
+    /// answer. (A kgdb that was silent for a second is asked whether it is still there.)
+    pub fn answer(&mut self, question: &[u8], answer: &[u8], thanks: &[u8]) {
+        self.standing = Some(Standing {
+            question: question.to_vec(),
+            answer: answer.to_vec(),
+            thanks: thanks.to_vec(),
+        });
     }
 
     /// Plays the script to its end.
@@ -219,33 +239,77 @@ impl HypervisorEnd {
     }
 
     fn expect(&mut self, wanted: &[u8]) -> io::Result<()> {
-        let mut got = vec![0; wanted.len()];
-        let mut count = 0;
-        while count < wanted.len() {
-            let result = self.stream()?.read(&mut got[count..]);
-            let shown = |what: &str| format!("{what} after `{}`", got[..count].escape_ascii());
-            match result {
-                Ok(0) => return Err(io::Error::other(shown("the stream ended"))),
-                Ok(more) => {
-                    if let Some(connection) = self.connections.last_mut() {
-                        connection.read.extend_from_slice(&got[count..count + more]);
-                    }
-                    count += more;
-                }
-                Err(error) => return Err(io::Error::new(error.kind(), shown(&error.to_string()))),
+        let mut got = Vec::with_capacity(wanted.len());
+        while got.len() < wanted.len() {
+            self.read_some(&mut got, wanted.len())?;
+            if wanted.starts_with(&got) {
+                continue;
             }
-            if got[..count] != wanted[..count] {
+            self.answer_a_question(wanted, &mut got)?;
+            if !wanted.starts_with(&got) {
                 let at = got
                     .iter()
                     .zip(wanted)
                     .take_while(|(one, other)| one == other)
                     .count();
-                let around = &got[at.saturating_sub(20)..count.min(at + 60)];
+                let around = &got[at.saturating_sub(20)..got.len().min(at + 60)];
                 return Err(io::Error::other(format!(
                     "byte {at} is another one: `{}`",
                     around.escape_ascii()
                 )));
             }
+        }
+        Ok(())
+    }
+
+    /// Reads once, until there are `most` at the most.
+    fn read_some(&mut self, got: &mut Vec<u8>, most: usize) -> io::Result<()> {
+        let before = got.len();
+        got.resize(most, 0);
+        let result = self.stream()?.read(&mut got[before..]);
+        got.truncate(before + result.as_ref().map_or(0, |count| *count));
+        let shown = |what: &str| format!("{what} after `{}`", got.escape_ascii());
+        match result {
+            Ok(0) => return Err(io::Error::other(shown("the stream ended"))),
+            Ok(_) => {}
+            Err(error) => return Err(io::Error::new(error.kind(), shown(&error.to_string()))),
+        }
+        if let Some(connection) = self.connections.last_mut() {
+            connection.read.extend_from_slice(&got[before..]);
+        }
+        Ok(())
+    }
+
+    /// Takes a question of the bridge's own out of what was read, if it ends in one or in its beginning.
+    fn answer_a_question(&mut self, wanted: &[u8], got: &mut Vec<u8>) -> io::Result<()> {
+        let Some(standing) = self.standing.clone() else {
+            return Ok(());
+        };
+        let question = &standing.question;
+        let same = got.iter().zip(wanted).take_while(|(one, other)| one == other);
+        // It may begin with bytes that were wanted too.
+        let latest = same.count();
+        let earliest = latest.saturating_sub(question.len() - 1);
+        let Some(start) = (earliest..=latest).find(|&start| question.starts_with(&got[start..])) else {
+            return Ok(());
+        };
+        while got.len() - start < question.len() {
+            self.read_some(got, start + question.len())?;
+            if !question.starts_with(&got[start..]) {
+                return Ok(());
+            }
+        }
+        got.truncate(start);
+        self.write(&standing.answer)?;
+        let mut thanks = Vec::new();
+        while thanks.len() < standing.thanks.len() {
+            self.read_some(&mut thanks, standing.thanks.len())?;
+        }
+        if thanks != standing.thanks {
+            return Err(io::Error::other(format!(
+                "after the answer to its question came `{}`",
+                thanks.escape_ascii()
+            )));
         }
         Ok(())
     }

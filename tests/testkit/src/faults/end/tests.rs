@@ -107,3 +107,32 @@ fn a_unix_end_refuses_fills_up_and_comes_back() {
     let error = client.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
+
+#[test]
+fn a_question_of_the_bridges_own_is_answered_wherever_it_comes() {
+    let mut end = HypervisorEnd::listen_tcp(PATIENCE).unwrap();
+    end.answer(b"$qC#b4", b"+$QC1b#f7", b"+");
+    let address = end.address().unwrap();
+    let wanted = || Action::Expect(b"+$m1#9e".to_vec());
+    let playing = playing(end, vec![Action::Connect, wanted(), wanted(), wanted()]);
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(b"+$m1#9e").unwrap();
+    // In its place, and before everything.
+    for (before, after) in [("+$qC#b4", "+$m1#9e"), ("$qC#b4", "++$m1#9e")] {
+        client.write_all(before.as_bytes()).unwrap();
+        let mut answer = [0; 9];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"+$QC1b#f7");
+        client.write_all(b"+").unwrap();
+        client.write_all(&after.as_bytes()[1..]).unwrap();
+    }
+    playing.join().unwrap();
+
+    let mut end = HypervisorEnd::listen_tcp(PATIENCE).unwrap();
+    end.answer(b"$qC#b4", b"+$QC1b#f7", b"+");
+    let address = end.address().unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(b"+$qD#b5").unwrap();
+    let broken = end.play(&[Action::Connect, wanted()]).unwrap_err();
+    assert!(broken.message.contains("byte 2 is another one"), "{broken}");
+}
