@@ -5,5 +5,6 @@ pub mod hyperv;
 pub mod qemu;
 pub mod registry;
 pub mod vmware;
+pub mod xen;
 
 pub use api::{Capabilities, Driver};

@@ -4,6 +4,7 @@ use crate::driver::Driver;
 use crate::driver::hyperv::{self, Hyperv};
 use crate::driver::qemu::Qemu;
 use crate::driver::vmware::Vmware;
+use crate::driver::xen::Xen;
 use crate::model::{FailureKind, HostPath, HypervisorKind, Problem, ScriptCall};
 use crate::runner::RunError;
 
@@ -17,8 +18,9 @@ pub fn driver(kind: HypervisorKind, run: &HostPath) -> Result<Box<dyn Driver>, P
         HypervisorKind::Hyperv => Ok(Box::new(Hyperv::new())),
         HypervisorKind::Qemu => Ok(Box::new(Qemu::new(run.clone()))),
         HypervisorKind::Vmware => Ok(Box::new(Vmware::new())),
+        HypervisorKind::Xen => Ok(Box::new(Xen::new())),
         other => Err(Problem::new(FailureKind::Precondition, format!("the hypervisor `{other}` is not served yet"))
-            .hint("This version serves hyperv, qemu and vmware. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.")),
+            .hint("This version serves hyperv, qemu, vmware and xen. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.")),
     }
 }
 

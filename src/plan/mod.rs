@@ -10,6 +10,6 @@ pub mod take_back;
 
 pub use plan_of_targets::{HostPlan, Plan, PlannedPort, TargetPlan};
 pub use step::{
-    Action, Condition, Effect, FileInstall, FileSource, PlanContext, PowerChange, QmpCommand, Stage,
-    StageContent, Step, Undo,
+    Action, Condition, Effect, FileInstall, FileSource, PlanContext, PowerChange, QmpCommand, SettingUndo,
+    Stage, StageContent, Step, Undo,
 };

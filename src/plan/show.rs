@@ -132,6 +132,7 @@ fn show_step(text: &mut String, number: usize, step: &Step) {
                 command.execute, command.arguments, command.socket
             ),
         ),
+        Action::RunWithLog { invocation, .. } => line(text, 4, &format!("$ {invocation}")),
         Action::PowerShell(call) => {
             for cmdlet in cmdlet_lines(call) {
                 line(text, 4, &format!("PS> {cmdlet}"));
@@ -197,6 +198,7 @@ pub fn undo_text(undo: &Undo) -> String {
         Undo::Keys => "puts our keys back, nothing else".to_owned(),
         Undo::File => "puts the file back that was there, or takes ours away".to_owned(),
         Undo::Run(invocation) => format!("`{invocation}`"),
+        Undo::Setting(setting) => format!("`{}`, if it is still ours", setting.restore),
         Undo::Qmp(command) => format!("QMP {} {}", command.execute, command.arguments),
         Undo::PowerShell(call) => format!("`{}`", cmdlet_lines(call).join("; ")),
         Undo::StopProcess => "ends the process".to_owned(),

@@ -38,6 +38,13 @@ pub enum Action {
     Install(FileInstall),
     /// Runs a command to its end; it must end with 0.
     Run(Invocation),
+    /// As [`Action::Run`], with a log of the host in which the reason of a failure stands.
+    RunWithLog {
+        /// The command.
+        invocation: Invocation,
+        /// Whose last lines are shown when the command fails.
+        log: HostPath,
+    },
     /// Starts a process that outlives us; its pid and start time go into the journal.
     Start {
         /// The command.
@@ -141,6 +148,8 @@ pub enum Undo {
     File,
     /// Runs a command.
     Run(Invocation),
+    /// Gives a setting that a command changed its value back, if it still has ours.
+    Setting(SettingUndo),
     /// Sends a QMP command.
     Qmp(QmpCommand),
     /// Runs one of our PowerShell scripts.
@@ -153,6 +162,24 @@ pub enum Undo {
         /// Why, as a fragment.
         reason: String,
     },
+}
+
+/// How a setting that lives with a tool and not in a file gets its value back. It is looked at first, also where it is not
+/// known whether the change happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingUndo {
+    /// What it is called.
+    pub name: String,
+    /// Prints its value.
+    pub look: Invocation,
+    /// What `look` prints, on either stream, where there is no value.
+    pub absent: String,
+    /// What we set; `None` is absent.
+    pub ours: Option<String>,
+    /// What was there before; `None` is absent.
+    pub before: Option<String>,
+    /// Sets what was there before.
+    pub restore: Invocation,
 }
 
 /// When the guest sees a change.

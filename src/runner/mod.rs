@@ -6,6 +6,7 @@ pub mod break_means;
 mod child_stream;
 pub mod foreground;
 pub mod helper;
+pub mod listening;
 pub mod local;
 pub mod opener;
 pub mod powershell;

@@ -8,7 +8,7 @@ use crate::model::{
 use crate::plan::show::condition_text;
 use crate::plan::{Action, PowerChange, Step};
 use crate::render::edit;
-use crate::runner::local::must_succeed;
+use crate::runner::local::{must_succeed, tail};
 use crate::runner::qmp::qmp;
 use crate::runner::{FileSnapshot, RunError, Runner};
 use crate::session::condition::{Needed, wait_for};
@@ -57,6 +57,9 @@ pub fn run_step(
             must_succeed(runner.host(), invocation, output)?;
             Ok(())
         }),
+        Action::RunWithLog { invocation, log } => entry
+            .mark(index, StepState::Started)
+            .and_then(|()| run_with_log(invocation, log, runner, &wait)),
         Action::Start { invocation, log } => start(entry, index, invocation, log, runner, &wait),
         Action::Qmp(command) => entry
             .mark(index, StepState::Started)
@@ -184,6 +187,25 @@ pub(super) fn refuse_while_held(
     .hint("Power the VM off and close its tab: its program writes the file over at power-off. Then run this again."))
 }
 
+/// Runs a command whose failure's reason stands in a log of the host.
+fn run_with_log(
+    invocation: &Invocation,
+    log: &HostPath,
+    runner: &dyn Runner,
+    wait: &Wait,
+) -> Result<(), Problem> {
+    let output = runner.run(invocation, wait)?;
+    let Err(error) = must_succeed(runner.host(), invocation, output) else {
+        return Ok(());
+    };
+    let mut problem = Problem::from(error);
+    if let Ok(Some(file)) = runner.read(log, wait) {
+        let lines = tail(&file.bytes);
+        problem.message = format!("{}\n  the last lines of `{log}`:{lines}", problem.message);
+    }
+    Err(problem)
+}
+
 fn start(
     entry: &mut Entry,
     index: usize,
@@ -203,5 +225,29 @@ fn start(
             Err(error.into())
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::runner::local::Local;
+
+    #[test]
+    fn a_failure_is_told_with_the_last_lines_of_its_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("qemu-dm-dev.log");
+        std::fs::write(&log, "started\nFailed to connect to '/x'\n").unwrap();
+        // The tests' own program, which does not know this flag.
+        let program = std::env::current_exe().unwrap();
+        let invocation = Invocation::changes(program.to_string_lossy(), ["--no-such-flag"]);
+        let log = HostPath::new(log.to_string_lossy());
+        let wait = Wait::new(Deadline::after(Instant::now(), STEP), Cancel::new(), "a failure");
+        let problem = run_with_log(&invocation, &log, &Local::new(), &wait).unwrap_err();
+        assert_eq!(problem.kind, FailureKind::Host);
+        assert!(problem.message.contains("no-such-flag"), "{problem}");
+        let words = format!("the last lines of `{log}`:\n    started\n    Failed to connect to '/x'");
+        assert!(problem.message.ends_with(&words), "{problem}");
     }
 }

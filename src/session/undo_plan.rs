@@ -7,7 +7,8 @@ use crate::model::{
 };
 use crate::plan::diff::unified;
 use crate::plan::take_back::{Kept, TakeBack, ThreeVersions, take_back};
-use crate::plan::{Action, Effect, PowerChange, QmpCommand, Undo};
+use crate::plan::{Action, Effect, PowerChange, QmpCommand, SettingUndo, Undo};
+use crate::runner::local::must_succeed;
 use crate::runner::{FileSnapshot, ProcessRef, Runner};
 use crate::session::execute::refuse_while_held;
 use crate::session::install;
@@ -181,6 +182,7 @@ impl Planner<'_> {
                 return Err(Problem::new(FailureKind::Internal, message));
             }
             (Undo::Run(invocation), _) => Taking::Run(invocation.clone()),
+            (Undo::Setting(setting), _) => setting_now(setting, runner.as_ref(), &self.wait)?,
             (Undo::Qmp(command), _) => Taking::Qmp(command.clone()),
             (Undo::PowerShell(call), _) => {
                 let summary = &record.step.summary;
@@ -272,7 +274,7 @@ impl Planner<'_> {
         })?;
         let (new, original) = match decided {
             TakeBack::Nothing(reason) => return Ok(Taking::Nothing(reason.to_owned())),
-            TakeBack::Refused(versions) => return Err(refusal(path, &versions)),
+            TakeBack::Refused(versions) => return Err(refusal(&format!("`{path}`"), &versions)),
             TakeBack::Original(bytes) => {
                 let restored = bytes.map(|bytes| FileSnapshot {
                     bytes,
@@ -340,6 +342,36 @@ impl Planner<'_> {
     }
 }
 
+/// Decides from a setting's value today.
+///
+/// # Errors
+///
+/// It cannot be read, or somebody else changed it after us.
+fn setting_now(setting: &SettingUndo, runner: &dyn Runner, wait: &Wait) -> Result<Taking, Problem> {
+    let output = runner.run(&setting.look, wait)?;
+    let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    let now = if String::from_utf8_lossy(&said).contains(&setting.absent) {
+        None
+    } else {
+        let output = must_succeed(runner.host(), &setting.look, output)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        Some(text.strip_suffix('\n').unwrap_or(&text).to_owned())
+    };
+    if now == setting.before {
+        return Ok(Taking::Nothing(format!("`{}` is as it was before", setting.name)));
+    }
+    if now == setting.ours {
+        return Ok(Taking::Run(setting.restore.clone()));
+    }
+    let versions = ThreeVersions {
+        key: setting.name.clone(),
+        before: setting.before.clone(),
+        ours: setting.ours.clone(),
+        now,
+    };
+    Err(refusal("the settings of its host", &[versions]))
+}
+
 /// Returns the process that a step started, if it still runs.
 ///
 /// # Errors
@@ -363,10 +395,10 @@ pub(super) fn started_process(
 }
 
 /// Shows what was there, what we wrote and what is there now.
-fn refusal(path: &HostPath, versions: &[ThreeVersions]) -> Problem {
+fn refusal(place: &str, versions: &[ThreeVersions]) -> Problem {
     let shown: Vec<String> = versions.iter().map(three_versions).collect();
     let message = format!(
-        "somebody else changed what we set in `{path}`, so nothing is taken back:{}",
+        "somebody else changed what we set in {place}, so nothing is taken back:{}",
         shown.concat()
     );
     Problem::new(FailureKind::Precondition, message)

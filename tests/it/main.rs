@@ -50,6 +50,7 @@ mod terminal_rig;
 mod tty;
 mod via;
 mod wine;
+mod xen;
 
 fn main() -> std::process::ExitCode {
     // Called by a link with a stand-in's name (`Sandbox::stand_in`), this binary is that stand-in.
@@ -94,5 +95,6 @@ fn main() -> std::process::ExitCode {
     trials.extend(telnet::trials());
     trials.extend(telnet_peers::trials());
     trials.extend(wine::trials());
+    trials.extend(xen::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -5,6 +5,7 @@ pub mod helper;
 pub mod hyperv;
 pub mod qemu;
 pub mod vmware;
+pub mod xen;
 
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
@@ -33,6 +34,8 @@ enum Hypervisor {
     Qemu(Box<qemu::QemuArgs>),
     /// A VM of VMware Workstation, Player or Fusion, by its .vmx file
     Vmware(Box<vmware::VmwareArgs>),
+    /// A VM of XenServer, XCP-ng (by xapi's xe) or plain Xen (by xl)
+    Xen(Box<xen::XenArgs>),
     /// The helper that opens named pipes for WSL and other hosts: vmserial.exe on the Windows side
     Helper(helper::HelperSetupArgs),
     #[command(external_subcommand)]
@@ -49,6 +52,7 @@ pub fn run(args: SetupArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
         Hypervisor::Hyperv(args) => hyperv::run(&args, context, ui),
         Hypervisor::Qemu(args) => qemu::run(&args, context, ui),
         Hypervisor::Vmware(args) => vmware::run(&args, context, ui),
+        Hypervisor::Xen(args) => xen::run(&args, context, ui),
         Hypervisor::Helper(args) => helper::run(&args, context, ui),
         Hypervisor::Other(words) => Err(not_served(&words, context).into()),
     }

@@ -12,6 +12,8 @@ pub mod powershell;
 pub mod vmrun;
 #[cfg(windows)]
 mod windows;
+#[cfg(unix)]
+pub mod xen;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -31,7 +33,12 @@ const STAND_INS: [(&str, StandIn); 4] = [
 #[cfg(windows)]
 use windows::STAND_INS as OF_THIS_SYSTEM;
 #[cfg(not(windows))]
-const OF_THIS_SYSTEM: &[(&str, StandIn)] = &[];
+const OF_THIS_SYSTEM: &[(&str, StandIn)] = &[
+    ("xe", xen::xe),
+    ("xl", xen::xl),
+    ("xenstore-read", xen::xenstore_read),
+    ("xen-qemu", xen::qemu),
+];
 
 /// Runs a stand-in if the program was called by the name of one, or with that name as first argument; `None` if not.
 pub fn multi_call(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitCode> {

@@ -1,0 +1,163 @@
+//! `vmserial setup xen` against stand-ins of `xe`, `xl` and `xenstore-read` that keep state: their VMs open real ports.
+
+mod xapi;
+mod xl;
+
+use crate::kit::{Ended, PATIENCE, Sandbox, wait_until};
+use libtest_mimic::Trial;
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = xapi::trials();
+    trials.extend(xl::trials());
+    trials.push(trial(
+        "a_host_without_a_toolstack_is_named",
+        a_host_without_a_toolstack_is_named,
+    ));
+    trials
+}
+
+fn trial(name: &str, test: fn()) -> Trial {
+    Trial::test(format!("xen::{name}"), move || {
+        test();
+        Ok(())
+    })
+}
+
+/// A Xen host in a sandbox.
+struct Host {
+    sandbox: Sandbox,
+    /// What the stand-ins know.
+    state: PathBuf,
+}
+
+const UUID: &str = "0c6b1a52-8f37-4d5e-9a7b-2c1d3e4f5a6b";
+const OTHER: &str = "1d7c2b63-9048-4e6f-8b8c-3d2e4f5a6b7c";
+const NOTHING: &str = "<not in database>";
+
+impl Host {
+    fn new(toolstack: &str) -> Self {
+        let sandbox = Sandbox::new();
+        sandbox.stand_in(toolstack);
+        sandbox.stand_in("xenstore-read");
+        let state = sandbox.path("bin/xen.state");
+        fs::create_dir_all(state.join("hosts/aaaa")).unwrap();
+        fs::write(state.join("hosts/aaaa/name-label"), "xcp1").unwrap();
+        Self { sandbox, state }
+    }
+
+    /// A host of XenServer with the VM `win11-dev`, which is off.
+    fn xapi() -> Self {
+        let host = Self::new("xe");
+        host.vm(UUID, "win11-dev");
+        host
+    }
+
+    fn vm(&self, uuid: &str, name: &str) {
+        let folder = self.state.join("vms").join(uuid);
+        for map in ["platform", "other-config"] {
+            fs::create_dir_all(folder.join(map)).unwrap();
+        }
+        fs::write(folder.join("platform/acpi"), "1").unwrap();
+        for (parameter, value) in [
+            ("name-label", name),
+            ("power-state", "halted"),
+            ("is-control-domain", "false"),
+            ("resident-on", NOTHING),
+            ("affinity", NOTHING),
+            ("dom-id", "-1"),
+            ("HVM-boot-policy", "BIOS order"),
+        ] {
+            fs::write(folder.join(parameter), value).unwrap();
+        }
+    }
+
+    /// The value of a key of a VM's map.
+    fn key(&self, map: &str, key: &str) -> Option<String> {
+        fs::read_to_string(self.state.join("vms").join(UUID).join(map).join(key)).ok()
+    }
+
+    fn set(&self, uuid: &str, parameter: &str, value: &str) {
+        fs::write(self.state.join("vms").join(uuid).join(parameter), value).unwrap();
+    }
+
+    /// Runs a stand-in as the host's admin would.
+    fn tool(&self, line: &str) -> Ended {
+        let mut words = line.split_whitespace();
+        let program = self.sandbox.path("bin").join(words.next().unwrap());
+        crate::kit::finish(std::process::Command::new(program).args(words), b"")
+    }
+
+    fn must(&self, line: &str) {
+        let ended = self.tool(line);
+        assert_eq!(ended.code, Some(0), "{line}: {ended:?}");
+    }
+
+    /// Runs `vmserial setup xen` with these words behind.
+    fn setup(&self, words: &str) -> Ended {
+        let line = format!("setup xen {words}");
+        self.sandbox.run(line.split_whitespace())
+    }
+
+    fn undo(&self) -> Ended {
+        self.sandbox.run(["undo", "--yes"])
+    }
+
+    fn fault(&self, name: &str) {
+        fs::write(self.state.join("faults"), name).unwrap();
+    }
+
+    /// What changed the host, in order.
+    fn changes(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.state.join("log")).unwrap_or_default();
+        let reads = ["-list", "-get", "xenstore-read", "xl list", "xl domid"];
+        let changes = log
+            .lines()
+            .filter(|line| !reads.iter().any(|word| line.contains(word)));
+        changes.map(ToOwned::to_owned).collect()
+    }
+
+    fn shown(&self, ended: &Ended, port: u16) -> String {
+        let text = ended.shown(&self.sandbox).replace(&port.to_string(), "[PORT]");
+        super::setup_vmware::redact_entries(&text)
+    }
+}
+
+impl Drop for Host {
+    /// Ends the domains, whose processes hold ports.
+    fn drop(&mut self) {
+        // A test that failed early has none.
+        let _ = fs::remove_dir_all(self.state.join("domains"));
+    }
+}
+
+/// A TCP port that nobody has.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// Waits until a VM's port greets, and returns the number of its domain.
+fn greeting(port: u16) -> String {
+    let mut stream = wait_until("the VM's port answers", || {
+        TcpStream::connect(("127.0.0.1", port)).ok()
+    });
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let all = crate::kit::read_until(&mut stream, b"\r\n");
+    String::from_utf8(all).unwrap().trim().to_owned()
+}
+
+fn a_host_without_a_toolstack_is_named() {
+    let sandbox = Sandbox::new();
+    let ended = sandbox.run(["setup", "xen", "--vm", "dev", "--plan"]);
+    assert_eq!(ended.code, Some(4), "{ended:?}");
+    assert!(
+        ended.stderr.contains("neither `xe` nor `xl` was found") && ended.stderr.contains("--host root@HOST"),
+        "{ended:?}"
+    );
+}
