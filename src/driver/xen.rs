@@ -100,6 +100,7 @@ impl Driver for Xen {
             gdb_stub: false,
             starts_vms: false,
             secure_boot: false,
+            named_pipes: false,
         }
     }
 

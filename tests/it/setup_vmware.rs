@@ -454,7 +454,7 @@ fn other_hypervisors_are_named() {
     let sandbox = Sandbox::new();
     let mut all = String::new();
     for words in [
-        "setup xen --vm dev --pipe dev",
+        "setup virtualbox --vm dev --pipe dev",
         "setup proxmox",
         "setup vmwere --vm x",
     ] {
@@ -462,18 +462,18 @@ fn other_hypervisors_are_named() {
         all.push_str(&format!("=== {words}\n{}", ended.shown(&sandbox)));
     }
     insta::assert_snapshot!(all, @r#"
-    === setup xen --vm dev --pipe dev
+    === setup virtualbox --vm dev --pipe dev
     exit code: 5
     --- standard output
     --- standard error
-    error: the hypervisor `xen` is not served yet
-    hint: This version serves hyperv, qemu and vmware. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.
+    error: the hypervisor `virtualbox` is not served yet
+    hint: This version serves hyperv, qemu, vmware and xen. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.
     === setup proxmox
     exit code: 5
     --- standard output
     --- standard error
     error: the hypervisor `proxmox` is not served yet
-    hint: This version serves hyperv, qemu and vmware. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.
+    hint: This version serves hyperv, qemu, vmware and xen. For any other, give the VM its port by hand and use `vmserial bridge` and `vmserial console`.
     === setup vmwere --vm x
     exit code: 2
     --- standard output

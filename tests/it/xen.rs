@@ -16,6 +16,10 @@ pub fn trials() -> Vec<Trial> {
         "a_host_without_a_toolstack_is_named",
         a_host_without_a_toolstack_is_named,
     ));
+    trials.push(trial(
+        "the_shipped_profiles_are_planned_on_the_host_itself",
+        the_shipped_profiles_are_planned_on_the_host_itself,
+    ));
     trials
 }
 
@@ -160,4 +164,39 @@ fn a_host_without_a_toolstack_is_named() {
         ended.stderr.contains("neither `xe` nor `xl` was found") && ended.stderr.contains("--host root@HOST"),
         "{ended:?}"
     );
+}
+
+/// The shipped profiles without their way to the host: the host is this machine.
+fn the_shipped_profiles_are_planned_on_the_host_itself() {
+    let host = Host::xapi();
+    let profile = include_str!("../../profiles/xcpng-windows-windbg.yaml");
+    let profile = profile
+        .replace(", ssh: root@xcp1.lab", "")
+        .replace(", tunnel: ssh", "");
+    fs::write(host.sandbox.path("lab.yaml"), profile).unwrap();
+    let planned = host.sandbox.run(["plan", "-p", "lab.yaml"]);
+    assert_eq!(planned.code, Some(0), "{planned:?}");
+    assert!(
+        planned
+            .stdout
+            .contains("platform:hvm_serial=tcp:127.0.0.1:7001,server,nodelay,nowait"),
+        "{planned:?}"
+    );
+    let host = Host::new("xl");
+    let profile = include_str!("../../profiles/xl-two-vms.yaml");
+    let mut profile = profile.replace(", ssh: root@xl1.lab", "");
+    for (vm, cfg) in [
+        ("debugger", include_str!("../data/xen/debugger.cfg")),
+        ("debuggee", include_str!("../data/xen/debuggee.cfg")),
+    ] {
+        let path = host.sandbox.path(&format!("{vm}.cfg"));
+        fs::write(&path, cfg).unwrap();
+        profile = profile.replace(&format!("vm: {vm},"), &format!("vm: {},", path.display()));
+    }
+    fs::write(host.sandbox.path("lab.yaml"), profile).unwrap();
+    let planned = host.sandbox.run(["plan", "-p", "lab.yaml"]);
+    assert_eq!(planned.code, Some(0), "{planned:?}");
+    // The debuggee has its port, as the seed wrote it; the other one gets one.
+    let added = planned.stdout.matches("+serial = [ \"pty\" ]").count();
+    assert_eq!(added, 1, "{planned:?}");
 }
