@@ -4,6 +4,9 @@
 #[cfg(unix)]
 #[path = "wine/console.rs"]
 mod console;
+#[cfg(unix)]
+#[path = "wine/helper.rs"]
+mod helper;
 #[cfg(windows)]
 #[path = "wine/native.rs"]
 mod place;
@@ -43,9 +46,9 @@ pub fn trials() -> Vec<Trial> {
         trial("what_windows_lacks_is_refused", what_windows_lacks_is_refused),
     ];
     #[cfg(unix)]
-    let more = console::trials();
+    let more = console::trials().into_iter().chain(helper::trials());
     #[cfg(windows)]
-    let more = Vec::new();
+    let more = std::iter::empty();
     all.into_iter().chain(more).collect()
 }
 
