@@ -16,6 +16,44 @@ pub trait Dialer: Send + Sync {
     ///
     /// The reason, as a fragment; the VM side is then *away* and asked again later.
     fn locate(&self, deadline: Deadline) -> Result<EndpointSpec, String>;
+
+    /// Returns where the VM's hypervisor tells the owner of this port what happens to the VM, if it does.
+    fn events(&self) -> Option<VmEventSource> {
+        None
+    }
+}
+
+/// Something that happened to the VM, as its hypervisor says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VmEvent {
+    /// It began anew: reset from outside, or rebooted by its guest.
+    Reset,
+    /// Its CPUs stand still (`true`), or go on.
+    Paused(bool),
+}
+
+/// Understands what a hypervisor tells of its VM over one stream. Pure.
+pub trait VmEventReader: Send {
+    /// Takes what came, appends what happened, and returns what is to be answered.
+    ///
+    /// # Errors
+    ///
+    /// The stream speaks something else: what was expected and what came, as a fragment.
+    fn input(&mut self, bytes: &[u8], happened: &mut Vec<VmEvent>) -> Result<Vec<u8>, String>;
+}
+
+/// A stream on which a hypervisor tells what happens to its VM. One connection's worth.
+pub struct VmEventSource {
+    /// Where it is, with our role.
+    pub endpoint: EndpointSpec,
+    /// Understands it.
+    pub reader: Box<dyn VmEventReader>,
+}
+
+impl fmt::Debug for VmEventSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "VmEventSource({})", self.endpoint)
+    }
 }
 
 type TakeRemark = dyn Fn(&EndpointSpec, String) + Send + Sync;

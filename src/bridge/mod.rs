@@ -31,7 +31,7 @@ mod tty;
 pub use channel::{Channel, Facts};
 pub use dial::{
     BreakMeans, BreakOwner, BreakPort, BreakPortSource, Breaker, Dialer, Opener, Opening, Remarks,
-    TargetSource,
+    TargetSource, VmEvent, VmEventReader, VmEventSource,
 };
 pub use engine::{Beside, Engine, Outcome, RunningBridge, Signals, StopSignal, start};
 pub use event::{Event, EventRecord, KernelState, SharedEvent, TargetState};

@@ -63,6 +63,13 @@ pub trait Driver: Send + Sync {
         None
     }
 
+    /// Returns where the VM tells the owner of a port what happens to it (resets, pauses), by QMP, with the VM's role; `None`
+    /// if nobody tells. The owner keeps that connection, so it is one that nobody else needs.
+    fn events(&self, wanted: &TargetSpec, port: PortIndex) -> Option<EndpointSpec> {
+        let _ = (wanted, port);
+        None
+    }
+
     /// Lets a VM go on whose CPUs are paused (by a gdb stub that nobody is attached to). Returns what was done, as a
     /// fragment; `None` if it was not paused, or nobody can tell.
     ///

@@ -180,6 +180,11 @@ impl Driver for Qemu {
         })
     }
 
+    fn events(&self, wanted: &TargetSpec, port: PortIndex) -> Option<EndpointSpec> {
+        // Only of a VM that we start: a QMP socket that we were given is somebody's, and is never held.
+        (access(wanted) == Access::Starts).then(|| self.files(wanted).events(port))
+    }
+
     fn go_on(
         &self,
         runner: &dyn Runner,

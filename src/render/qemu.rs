@@ -52,6 +52,13 @@ impl RunFiles {
         self.file("qmp.sock")
     }
 
+    /// Returns where QEMU tells the owner of a port what happens to the VM, with the VM's role. A QMP server serves one client,
+    /// so each port has one of its own.
+    pub fn events(&self, port: PortIndex) -> EndpointSpec {
+        let path = self.file(&format!("events{}.sock", port.zero_based()));
+        EndpointSpec::new(Some(Role::Listen), Address::Unix(path.as_str().into()))
+    }
+
     /// Returns the file with QEMU's process identifier.
     pub fn pid(&self) -> HostPath {
         self.file("qemu.pid")
@@ -137,14 +144,18 @@ pub fn invocation(
         push(&["-drive", &drive(&disk.display().to_string())]);
     }
     arguments.extend(serial_arguments(target, files, version)?);
-    let qmp = files.qmp();
-    check_socket_path(qmp.as_str())?;
-    arguments.extend([
-        "-qmp".to_owned(),
-        format!("unix:{},server=on,wait=off", escaped(qmp.as_str())),
-        "-pidfile".to_owned(),
-        files.pid().as_str().to_owned(),
-    ]);
+    let mut sockets = vec![files.qmp()];
+    for port in &target.ports {
+        if let Address::Unix(path) = files.events(port.port).address {
+            sockets.push(HostPath::new(path.to_string_lossy()));
+        }
+    }
+    for socket in sockets {
+        check_socket_path(socket.as_str())?;
+        arguments.push("-qmp".to_owned());
+        arguments.push(format!("unix:{},server=on,wait=off", escaped(socket.as_str())));
+    }
+    arguments.extend(["-pidfile".to_owned(), files.pid().as_str().to_owned()]);
     arguments.extend(gdb_stub_arguments(target));
     arguments.extend(start.extra_arguments.iter().cloned());
     Ok(Invocation::changes(
@@ -354,6 +365,8 @@ mod tests {
         -chardev 'socket,id=ser1,path=/s/run/demo/ser1.sock,server=on,wait=off'
         -serial chardev:ser1
         -qmp 'unix:/s/run/demo/qmp.sock,server=on,wait=off'
+        -qmp 'unix:/s/run/demo/events0.sock,server=on,wait=off'
+        -qmp 'unix:/s/run/demo/events1.sock,server=on,wait=off'
         -pidfile /s/run/demo/qemu.pid
         ");
     }
@@ -387,6 +400,8 @@ mod tests {
         -chardev 'socket,id=ser3,path=/tmp/a,,b,server=off,reconnect=1'
         -serial chardev:ser3
         -qmp 'unix:/s/run/demo/qmp.sock,server=on,wait=off'
+        -qmp 'unix:/s/run/demo/events1.sock,server=on,wait=off'
+        -qmp 'unix:/s/run/demo/events3.sock,server=on,wait=off'
         -pidfile /s/run/demo/qemu.pid
         ");
     }

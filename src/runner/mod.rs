@@ -11,6 +11,7 @@ pub mod local;
 pub mod opener;
 pub mod powershell;
 pub mod qmp;
+pub mod qmp_events;
 mod ssh_words;
 pub mod sys;
 mod tunnel;

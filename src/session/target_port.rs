@@ -1,12 +1,13 @@
 //! A target's port as a bridge needs it: where it is now, what it is called, how BREAK reaches it.
 
-use crate::bridge::{BreakMeans, Dialer, TargetSource};
+use crate::bridge::{BreakMeans, Dialer, TargetSource, VmEventSource};
 use crate::driver::Driver;
 use crate::model::{
     Cancel, Deadline, EndpointSpec, FailureKind, PortIndex, PortSpec, Problem, Role, TargetSpec, Wait,
 };
 use crate::runner::Runner;
 use crate::runner::break_means::break_means;
+use crate::runner::qmp_events::QmpEvents;
 use crate::session::planning::Hosts;
 use crate::session::port_key::PortKey;
 use std::sync::Arc;
@@ -48,6 +49,14 @@ impl DriverDialer {
 impl Dialer for DriverDialer {
     fn locate(&self, deadline: Deadline) -> Result<EndpointSpec, String> {
         self.ask(deadline).map_err(|problem| problem.message)
+    }
+
+    fn events(&self) -> Option<VmEventSource> {
+        let endpoint = self.driver.events(&self.target, self.port)?;
+        Some(VmEventSource {
+            endpoint: endpoint.other_side(),
+            reader: Box::new(QmpEvents::default()),
+        })
     }
 }
 

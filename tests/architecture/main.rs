@@ -136,6 +136,9 @@ fn runner_uses_of_the_bridge_only_what_it_implements() {
                 "BreakOwner",
                 "BreakPort",
                 "TargetSource",
+                "VmEvent",
+                "VmEventReader",
+                "VmEventSource",
             ]
             .contains(&last)
             {

@@ -19,6 +19,8 @@ pub struct Change<'a> {
     /// kgdb shares the console's port, which is the only one.
     pub shared: bool,
     pub keep: bool,
+    /// More keys of the first port.
+    pub port: &'a str,
     pub more: &'a str,
 }
 
@@ -47,7 +49,7 @@ targets:
       initrd: {guest}/initrd.gz
       append: \"console=ttyS0,115200 {kgdboc} tsc=reliable panic=1\"
       memory: 64MiB
-    ports: [{{port: 1, as: {policy}}}{second}]
+    ports: [{{port: 1, as: {policy}{port}}}{second}]
     debugger: {{kind: gdb, vmlinux: {guest}/vmlinux, break_in: [qmp, sysrq]{program}}}
 {more}",
             guest = guest.display(),
@@ -58,6 +60,7 @@ targets:
             }),
             policy = if change.shared { "console+gdb" } else { "console" },
             keep = change.keep,
+            port = change.port,
             second = if change.one_port || change.shared {
                 ""
             } else {
@@ -78,9 +81,7 @@ targets:
         let ended = self.run(&["up", "--yes"]);
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
         let vm = Vm(self);
-        let mut console = connect(&vm.socket("ser0.sock"));
-        console.write_all(b"\r").expect("the console takes it");
-        read_until(&mut console, b"kgdbtest# ");
+        vm.wait_shell();
         vm
     }
 
@@ -150,6 +151,13 @@ pub struct Vm<'a>(pub &'a Lab);
 impl Vm<'_> {
     pub fn socket(&self, name: &str) -> std::path::PathBuf {
         self.0.sandbox.path("state/run/demo").join(name)
+    }
+
+    /// Waits until the guest's shell is there, with nobody else on the console.
+    pub fn wait_shell(&self) {
+        let mut console = connect(&self.socket("ser0.sock"));
+        console.write_all(b"\r").expect("the console takes it");
+        read_until(&mut console, b"kgdbtest# ");
     }
 
     /// Types a command at the guest's shell, with nobody else there, and returns what it printed.

@@ -326,18 +326,7 @@ impl Guest {
 
     /// Presses the reset button.
     pub fn reset(&self) {
-        self.qmp_command("system_reset");
-    }
-
-    fn qmp_command(&self, command: &str) {
-        let mut stream = connect(&self.qmp);
-        read_until(&mut stream, b"\r\n");
-        for command in ["qmp_capabilities", command] {
-            stream
-                .write_all(format!("{{\"execute\":\"{command}\"}}\n").as_bytes())
-                .unwrap();
-            read_until(&mut stream, b"\"return\"");
-        }
+        qmp_command(&self.qmp, "system_reset");
     }
 
     /// The arguments of a bridge on kgdb's port, with the break-in through the console's.
@@ -383,6 +372,18 @@ impl Guest {
             program: Running::start(&mut command),
             marks: 0,
         }
+    }
+}
+
+/// Has QEMU do something, over a connection that is closed at once.
+pub fn qmp_command(socket: &Path, command: &str) {
+    let mut stream = connect(socket);
+    read_until(&mut stream, b"\r\n");
+    for command in ["qmp_capabilities", command] {
+        stream
+            .write_all(format!("{{\"execute\":\"{command}\"}}\n").as_bytes())
+            .unwrap();
+        read_until(&mut stream, b"\"return\"");
     }
 }
 

@@ -21,6 +21,8 @@ mod demo;
 mod e2e_again;
 mod e2e_bridge;
 mod e2e_debug;
+mod e2e_own;
+mod e2e_reset;
 mod e2e_shared;
 mod endpoint;
 mod endpoint_errors;
@@ -87,6 +89,8 @@ fn main() -> std::process::ExitCode {
     trials.extend(e2e_shared::trials());
     trials.extend(e2e_again::trials());
     trials.extend(setup_hyperv::trials());
+    trials.extend(e2e_own::trials());
+    trials.extend(e2e_reset::trials());
     trials.extend(setup_vmware::trials());
     trials.extend(setup_helper::trials());
     trials.extend(setup_qemu::trials());

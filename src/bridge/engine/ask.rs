@@ -8,6 +8,11 @@ use crate::bridge::history::History;
 use crate::bridge::mediator::Input;
 use std::path::{Path, PathBuf};
 use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Within this time of a reset firmware may reset its machine again.
+const FIRMWARE: Duration = Duration::from_secs(10);
 
 /// What a handle may type ahead of a target that reads nothing; clients are just not read meanwhile.
 const TYPED_AHEAD: usize = 1 << 20;
@@ -77,10 +82,7 @@ impl Engine {
                 }
             }
             Command::TargetReset(answer) => {
-                self.boot_begins();
-                let told = self.log.mark(self.counters.from_target, Mark::Reset);
-                self.emit_all(told);
-                self.mediate(Input::TargetReset);
+                self.target_was_reset();
                 let _ = answer.send(());
             }
             Command::TargetPaused(paused, answer) => {
@@ -97,6 +99,20 @@ impl Engine {
                 let _ = answer.send(());
             }
         }
+    }
+
+    /// The VM was reset. Firmware resets its machine again as it starts (seen: SeaBIOS, twice): without a byte between them
+    /// they are one boot.
+    fn target_was_reset(&mut self) {
+        let offset = self.counters.from_target;
+        let same = |(at, before): (Instant, u64)| before == offset && self.now < at + FIRMWARE;
+        if !self.last_reset.is_some_and(same) {
+            self.boot_begins();
+            let told = self.log.mark(offset, Mark::Reset);
+            self.emit_all(told);
+        }
+        self.last_reset = Some((self.now, offset));
+        self.mediate(Input::TargetReset);
     }
 
     fn status(&self) -> Status {

@@ -112,6 +112,8 @@ pub struct Engine {
     pub(super) timeline: Timeline,
     pub(super) counters: Counters,
     pub(super) life: Life,
+    /// When the VM was reset last, and what had come from it until then.
+    pub(super) last_reset: Option<(Instant, u64)>,
     pub(super) break_in: BreakInState,
     /// When a client stopped keeping up, and whether that was told.
     pub(super) paused: Option<(Instant, bool)>,
@@ -184,6 +186,7 @@ impl Engine {
             timeline: Timeline::default(),
             counters: Counters::default(),
             life: Life::Running,
+            last_reset: None,
             break_in: BreakInState::new(spec.break_means, spec.break_port, openings),
             paused: None,
             wait_until: spec.wait.map(|wait| now + wait),
@@ -387,7 +390,7 @@ fn emit(events: &broadcast::Sender<SharedEvent>, event: Event) {
 
 /// Makes an event of each line that a stream's process says. (A clone of the handle itself would keep the bridge's
 /// command queue open.)
-fn remarks(handle: &BridgeHandle) -> Remarks {
+pub(super) fn remarks(handle: &BridgeHandle) -> Remarks {
     let events = handle.event_sender().clone();
     Remarks::new(move |endpoint, line| {
         let endpoint = endpoint.to_string();

@@ -20,6 +20,7 @@
 //! | `send_break` | the ways that a BREAK goes |
 //! | `ask` | what a handle asks |
 //! | `ending` | `--once`, stop, what is still owed |
+//! | `watch` | what the hypervisor tells of the VM beside the stream |
 //! | `start` | a bridge on a thread of its own |
 
 mod ask;
@@ -40,6 +41,7 @@ mod start;
 mod target;
 #[cfg(all(test, unix))]
 mod tests;
+mod watch;
 
 pub use self::core::Engine;
 pub use outcome::{Outcome, StopSignal};

@@ -1,9 +1,12 @@
 //! A bridge on a thread of its own.
 
-use super::core::Engine;
+use super::core::{Engine, remarks};
 use super::outcome::{Outcome, StopSignal};
+use super::watch::watch;
+use crate::bridge::dial::TargetSource;
 use crate::bridge::event::SharedEvent;
 use crate::bridge::handle::BridgeHandle;
+use crate::bridge::openings::Openings;
 use crate::bridge::spec::BridgeSpec;
 use crate::bridge::sys::StopSignals;
 use crate::model::{FailureKind, Problem};
@@ -113,6 +116,10 @@ fn run_thread(
         }
     };
     let opener = spec.opener.clone();
+    let dialer = match &spec.target {
+        TargetSource::Asked(dialer) => Some(Arc::clone(dialer)),
+        TargetSource::Fixed(_) => None,
+    };
     let outcome = runtime.block_on(async {
         // Taken over first: whoever reads `ready` may send one at once.
         let signals = match signals {
@@ -133,6 +140,10 @@ fn run_thread(
         let handle = engine.handle();
         if let Some(signals) = signals {
             tokio::spawn(stop_on_signals(signals, handle.clone(), Arc::clone(seen)));
+        }
+        if let Some(dialer) = dialer {
+            let openings = Openings::new(opener.clone(), remarks(&handle));
+            tokio::spawn(watch(dialer, openings, handle.clone()));
         }
         let answer = (
             handle.clone(),

@@ -3,6 +3,7 @@
 
 mod debug;
 mod kd;
+mod reset;
 mod shared;
 
 use super::core::Engine;
