@@ -114,7 +114,7 @@ fn a_refusal_says_what_to_do() {
 fn words_that_no_vm_can_have() {
     let lab = Lab::new(|_| {});
     for (words, code, said) in [
-        ("--vm dev --pipe COM3", 2, "reserved device name"),
+        ("--vm dev --pipe COM3", 2, "reserved for Windows"),
         (
             "--vm dev --pipe x --endpoint listen:pipe:y",
             2,
