@@ -10,6 +10,7 @@ pub mod since;
 pub mod target;
 pub mod ui;
 
+use crate::runner::ssh::options::{SshEngine, SshOptions};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use context::Context;
 use error::Failure;
@@ -45,6 +46,28 @@ pub struct GlobalArgs {
     /// Say more on standard error (twice: every command run)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// Who speaks SSH: vmserial itself, or the system's `ssh` program (FIDO keys, certificates, ProxyCommand)
+    #[arg(
+        long,
+        global = true,
+        value_name = "ENGINE",
+        env = "VMSERIAL_SSH_ENGINE",
+        default_value = "builtin",
+        hide_short_help = true
+    )]
+    pub ssh_engine: SshEngineArg,
+    /// Take the key of an SSH host that is not known yet without asking, and write it down
+    #[arg(long, global = true, hide_short_help = true)]
+    pub accept_new_host_key: bool,
+}
+
+/// Who speaks SSH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum SshEngineArg {
+    /// Vmserial itself
+    Builtin,
+    /// The system's `ssh`
+    System,
 }
 
 #[derive(Debug, Subcommand)]
@@ -105,6 +128,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return error::report_usage(&error),
     };
     let mut ui = Ui::new(cli.global.json);
+    crate::runner::ssh::options::configure(SshOptions {
+        engine: match cli.global.ssh_engine {
+            SshEngineArg::Builtin => SshEngine::Builtin,
+            SshEngineArg::System => SshEngine::System,
+        },
+        accept_new_host_key: cli.global.accept_new_host_key,
+        warn: ui::warn,
+    });
     let result = Context::new(&cli.global).and_then(|context| dispatch(cli.command, &context, &mut ui));
     match result {
         Ok(code) => code,

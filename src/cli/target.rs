@@ -4,7 +4,9 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::config::load::{Arguments, split_arguments};
 use crate::config::{find, load};
-use crate::model::{FailureKind, Problem, TargetSpec};
+use crate::model::profile::Profile;
+use crate::model::{FailureKind, HostLogin, Problem, TargetSpec};
+use crate::runner::ssh::options::set_login;
 
 /// Returns the targets that names, globs and profile files choose; all of the profile if nothing is named.
 ///
@@ -16,7 +18,23 @@ pub fn targets(words: &[String], context: &Context) -> Result<Vec<TargetSpec>, F
     let named = profile.or_else(|| context.profile.clone());
     let surroundings = context.surroundings()?;
     let loaded = load(&find(named.as_deref(), &surroundings)?, &surroundings)?;
+    note_logins(&loaded.profile);
     Ok(loaded.targets(&patterns)?)
+}
+
+/// Notes how the profile's hosts are logged in to, for whoever goes there.
+pub fn note_logins(profile: &Profile) {
+    for host in profile.hosts.values() {
+        if let Some(destination) = &host.ssh {
+            set_login(
+                destination,
+                HostLogin {
+                    password: host.password.clone(),
+                    sudo: host.sudo,
+                },
+            );
+        }
+    }
 }
 
 /// Returns the one target that is meant: named, or the only one of its profile.

@@ -127,3 +127,8 @@ impl crate::session::Front for Ui {
         Self::ask(self, question)
     }
 }
+/// Prints a warning on standard error, from where no [`Ui`] is at hand.
+pub fn warn(line: &str) {
+    // Nobody is left to be told of a standard error that is closed.
+    let _ = writeln!(io::stderr().lock(), "warning: {line}");
+}

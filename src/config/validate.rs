@@ -208,7 +208,9 @@ impl Validator<'_> {
             sudo,
         }) = self.profile.hosts.get(written)
         {
-            let keys = [("password", password.is_some()), ("sudo", *sudo)];
+            // They are for the way to another host.
+            let here = ssh.is_none();
+            let keys = [("password", here && password.is_some()), ("sudo", here && *sudo)];
             return Some(Home {
                 host: ssh
                     .as_ref()

@@ -1,5 +1,6 @@
 //! The machine that runs the hypervisor, and paths on it.
 
+use crate::model::profile::Secret;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
@@ -20,6 +21,25 @@ impl fmt::Display for HostRef {
             Self::Local => formatter.write_str("this machine"),
             Self::Ssh(destination) => formatter.write_str(destination),
         }
+    }
+}
+
+/// How one logs in to a host and acts there, as its entry in the profile says. Holds no secret, only where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostLogin {
+    /// Password for SSH and `sudo`, where they ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// Commands run with `sudo`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sudo: bool,
+}
+
+impl HostLogin {
+    /// Tells whether nothing in particular is said.
+    pub fn is_plain(&self) -> bool {
+        *self == Self::default()
     }
 }
 

@@ -30,7 +30,7 @@ pub use endpoint::{
     TargetOrEndpoint, TtySettings,
 };
 pub use failure::{FailureKind, Problem};
-pub use host::{HostPath, HostRef};
+pub use host::{HostLogin, HostPath, HostRef};
 pub use invocation::{Invocation, Purpose};
 pub use log::{LogSpec, Rotation};
 pub use observed::{Observed, ObservedFile, ObservedHost, ObservedPort};

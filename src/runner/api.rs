@@ -213,6 +213,9 @@ pub enum RunError {
         /// Where.
         host: HostRef,
     },
+    /// The way to the host is closed: its key, the login, the link. Boxed, since it carries what to do.
+    #[error("{0}")]
+    Connection(Box<Problem>),
     /// This runner cannot do it.
     #[error("{host} cannot {what}")]
     Unsupported {
@@ -227,6 +230,7 @@ impl RunError {
     /// Returns the kind of failure that it is for a user.
     pub fn kind(&self) -> FailureKind {
         match self {
+            Self::Connection(problem) => problem.kind,
             Self::ProgramNotFound { .. } | Self::NoPowerShell { .. } => FailureKind::NotFound,
             Self::DeadlinePassed { .. } => FailureKind::Deadline,
             Self::Cancelled { .. } => FailureKind::Interrupted,
@@ -243,6 +247,7 @@ impl From<RunError> for Problem {
     /// Keeps the whole text: a problem has no causes of its own, so the system's reason is written behind.
     fn from(error: RunError) -> Self {
         let text = match &error {
+            RunError::Connection(problem) => return Self::clone(problem),
             RunError::Io { source, .. } => format!("{error}: {source}"),
             _ => error.to_string(),
         };

@@ -1,7 +1,7 @@
 //! The runner of this machine.
 
 mod files;
-mod process;
+pub(in crate::runner) mod process;
 
 use crate::model::{Address, Digest, EndpointSpec, HostPath, HostRef, Invocation, Role, ScriptCall, Wait};
 use crate::runner::powershell;

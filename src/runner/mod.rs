@@ -12,6 +12,8 @@ pub mod opener;
 pub mod powershell;
 pub mod qmp;
 pub mod qmp_events;
+mod secret;
+pub mod ssh;
 mod ssh_words;
 pub mod sys;
 mod tunnel;

@@ -2,8 +2,8 @@
 
 use super::attended::Children;
 use super::helper::{HelperPlaces, Helpers};
-use super::tunnel::Tunnel;
-use super::{child_stream, sys};
+use super::tunnel::{DIAL_TIMEOUT, Tunnel};
+use super::{child_stream, ssh, sys};
 use crate::bridge::{Opener, Opening, Remarks};
 use crate::model::{Address, EndpointSpec, FailureKind, Problem, Role};
 use std::collections::HashMap;
@@ -115,6 +115,18 @@ impl Opener for ProcessOpener {
         let (endpoint, remarks, children) = (endpoint.clone(), remarks.clone(), self.children.clone());
         if is_helped(&endpoint) {
             return self.helpers.open(&endpoint);
+        }
+        if !endpoint.via.is_empty()
+            && ssh::is_builtin()
+            && let Some(far) = ssh::Far::of(&endpoint.address)
+        {
+            return Box::pin(async move {
+                let opened = ssh::stream::open(&endpoint.via, &far);
+                match tokio::time::timeout(DIAL_TIMEOUT, opened).await {
+                    Ok(result) => result,
+                    Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+                }
+            });
         }
         if !endpoint.via.is_empty() {
             let tunnel = self.tunnel(&endpoint);

@@ -66,6 +66,7 @@ fn to(pending: Option<&str>) -> String {
 impl From<QmpFailure> for Problem {
     fn from(failure: QmpFailure) -> Self {
         let kind = match &failure {
+            QmpFailure::Run(RunError::Connection(problem)) => return Self::clone(problem),
             QmpFailure::Absent { .. } => FailureKind::NotFound,
             QmpFailure::NeverGreeted { .. } => FailureKind::Precondition,
             QmpFailure::NoAnswer { .. } | QmpFailure::Run(RunError::DeadlinePassed { .. }) => {

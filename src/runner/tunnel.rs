@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 /// A login and the connection behind it take this long at most.
-const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
+pub(super) const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How often the forwarded socket is looked for while `ssh` logs in.
 const LOOK: Duration = Duration::from_millis(20);

@@ -34,14 +34,19 @@ pub fn journal(hosts: &dyn Hosts, state: &Path, host_folder: Option<&Path>) -> R
 ///
 /// # Errors
 ///
-/// This version has no way to the host, or the host has no folder.
+/// The host is behind SSH, or has no folder.
 pub fn host_journal(
     hosts: &dyn Hosts,
     host: &HostRef,
     local_folder: Option<&Path>,
 ) -> Result<Journal, Problem> {
-    // Refuses hosts that cannot be reached.
-    hosts.runner(host)?;
+    if let HostRef::Ssh(destination) = host {
+        return Err(Problem::new(
+            FailureKind::Precondition,
+            format!("copies of the journal are not kept on hosts behind SSH yet: `{destination}`"),
+        )
+        .hint("Undo on the machine that applied: its own journal has the entry."));
+    }
     let Some(folder) = local_folder else {
         return Err(Problem::new(
             FailureKind::NotFound,

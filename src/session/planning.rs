@@ -8,6 +8,7 @@ use crate::model::{
 use crate::plan::{HostPlan, Plan, PlanContext, PlannedPort, Stage, StageContent, TargetPlan};
 use crate::runner::Runner;
 use crate::runner::local::Local;
+use crate::runner::ssh::SshRunner;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -28,7 +29,7 @@ pub trait Hosts: Sync {
     fn driver(&self, kind: HypervisorKind) -> Result<Box<dyn Driver>, Problem>;
 }
 
-/// The hosts that this version reaches: this machine.
+/// This machine, and all that it reaches through SSH.
 #[derive(Debug, Clone)]
 pub struct RealHosts {
     run: HostPath,
@@ -47,11 +48,7 @@ impl Hosts for RealHosts {
     fn runner(&self, host: &HostRef) -> Result<Box<dyn Runner>, Problem> {
         match host {
             HostRef::Local => Ok(Box::new(Local::new())),
-            HostRef::Ssh(destination) => Err(Problem::new(
-                FailureKind::Precondition,
-                format!("hosts behind SSH are not served yet: `{destination}`"),
-            )
-            .hint("Run vmserial on that host itself.")),
+            HostRef::Ssh(destination) => Ok(Box::new(SshRunner::new(destination))),
         }
     }
 

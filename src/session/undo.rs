@@ -7,6 +7,7 @@ use crate::render::powershell::cmdlet_lines;
 use crate::runner::Runner;
 use crate::runner::local::must_succeed;
 use crate::runner::qmp::qmp;
+use crate::runner::ssh::options::set_login;
 use crate::session::Front;
 use crate::session::consent::{self, Consent};
 use crate::session::execute::{refuse_while_held, step_wait};
@@ -157,6 +158,9 @@ pub fn undo(
     options: &UndoOptions,
     front: &mut dyn Front,
 ) -> Result<(), Problem> {
+    for (destination, login) in &entry.data.logins {
+        set_login(destination, login.clone());
+    }
     let locks = match options.consent {
         Consent::ShowOnly => None,
         Consent::Ask | Consent::Given => Some(lock(&options.state, &entry.data.targets)?),

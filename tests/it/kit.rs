@@ -20,6 +20,7 @@ pub fn is_fast() -> bool {
 /// A home, a state folder and a runtime folder that nobody else has. Its path is short: sockets live in it.
 pub struct Sandbox {
     folder: tempfile::TempDir,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Sandbox {
@@ -29,7 +30,16 @@ impl Sandbox {
             .tempdir()
             .expect("a temporary folder");
         std::fs::create_dir(folder.path().join("run")).expect("a runtime folder");
-        Self { folder }
+        Self {
+            folder,
+            variables: Vec::new(),
+        }
+    }
+
+    /// The same sandbox with a variable in the program's environment.
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((name, value.into()));
+        self
     }
 
     /// A path in the sandbox.
@@ -76,6 +86,7 @@ impl Sandbox {
             .env("VMSERIAL_STATE", self.path("state"))
             .env("VMSERIAL_HOST_FOLDER", self.path("host"))
             .env("XDG_RUNTIME_DIR", self.path("run"))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .current_dir(self.folder.path());
         command
     }

@@ -45,6 +45,8 @@ mod setup_hyperv;
 mod setup_qemu;
 mod setup_vmware;
 mod shared_rig;
+mod ssh_hosts;
+mod ssh_probe;
 mod sshd;
 mod telnet;
 mod telnet_peers;
@@ -57,6 +59,9 @@ mod xen;
 fn main() -> std::process::ExitCode {
     // Called by a link with a stand-in's name (`Sandbox::stand_in`), this binary is that stand-in.
     if let Some(code) = vmserial_testkit::multi_call(std::env::args_os()) {
+        return code;
+    }
+    if let Some(code) = ssh_probe::called(std::env::args()) {
         return code;
     }
     let arguments = libtest_mimic::Arguments::from_args();
@@ -80,6 +85,8 @@ fn main() -> std::process::ExitCode {
     trials.extend(exec::trials());
     trials.extend(faults::trials());
     trials.extend(helper::trials());
+    trials.extend(ssh_hosts::trials());
+    trials.extend(ssh_probe::trials());
     trials.extend(pty::trials());
     trials.extend(joined::trials());
     trials.extend(tty::trials());

@@ -351,7 +351,6 @@ fn what_cannot_be_edited_is_refused() {
             "an endpoint that VMware has not",
             "setup vmware --vm dev.vmx --endpoint listen:tcp:127.0.0.1:7001 --yes",
         ),
-        ("another host", "setup vmware --vm dev.vmx --host ws.lab --yes"),
     ] {
         let ended = lab.sandbox.run(words.split_whitespace());
         all.push_str(&format!("=== {what}\n{}", lab.shown(&ended)));

@@ -43,12 +43,11 @@ impl Sshd {
     /// Starts a server and puts an `ssh` on the sandbox's PATH that has the configuration of the test instead of the
     /// user's own. (`ssh` takes its home from the system's list of users, whatever HOME says.)
     pub fn start(sandbox: &Sandbox) -> Self {
-        // Whatever is forwarded needs no session.
         Self::start_with(sandbox, "MaxSessions 0\n")
     }
 
-    /// Starts a server with more lines in its configuration.
-    pub fn start_with(sandbox: &Sandbox, lines: &str) -> Self {
+    /// The same with further lines of `sshd_config`, which come first and so hold.
+    pub fn start_with(sandbox: &Sandbox, more: &str) -> Self {
         let folder = sandbox.path("ssh");
         std::fs::create_dir(&folder).unwrap();
         for key in ["host_key", "key"] {
@@ -66,9 +65,9 @@ impl Sshd {
         write(
             &config,
             &format!(
-                "ListenAddress 127.0.0.1\nPort {port}\nHostKey {here}/host_key\nAuthorizedKeysFile {here}/authorized_keys\n\
+                "{more}ListenAddress 127.0.0.1\nPort {port}\nHostKey {here}/host_key\nAuthorizedKeysFile {here}/authorized_keys\n\
                  PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-                 LogLevel VERBOSE\nMaxStartups 100\n{lines}"
+                 LogLevel VERBOSE\nMaxStartups 100\n"
             ),
         );
         let host_key = std::fs::read_to_string(folder.join("host_key.pub")).unwrap();

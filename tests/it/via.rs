@@ -1,4 +1,4 @@
-//! `via=`: streams through the system's `ssh` and a real OpenSSH server.
+//! `via=`: streams through a real OpenSSH server, by both engines.
 
 use crate::bridge_rig::{accepted, random, read_exactly, vm};
 use crate::kit::{Running, Sandbox, connect, read_until, wait_until};
@@ -7,39 +7,52 @@ use libtest_mimic::{Failed, Trial};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
+type Run = fn(&str);
+
 pub fn trials() -> Vec<Trial> {
     let reason = missing();
-    let trial = |name: &'static str, run: fn()| {
+    let all: [(&str, Run); 10] = [
+        ("a_unix_socket_of_another_host", a_unix_socket_of_another_host),
+        ("a_tcp_port_of_another_host", a_tcp_port_of_another_host),
+        ("megabytes_and_half_closes", megabytes_and_half_closes),
+        ("through_a_jump", through_a_jump),
+        (
+            "a_vm_that_reboots_costs_no_login",
+            a_vm_that_reboots_costs_no_login,
+        ),
+        ("a_lost_link_comes_back", a_lost_link_comes_back),
+        (
+            "the_far_ends_refusals_are_states",
+            the_far_ends_refusals_are_states,
+        ),
+        ("what_ssh_says_is_the_reason", what_ssh_says_is_the_reason),
+        ("nothing_is_left_behind", nothing_is_left_behind),
+        (
+            "what_is_not_served_is_refused_by_name",
+            what_is_not_served_is_refused_by_name,
+        ),
+    ];
+    let trial = |engine: &'static str, name: &'static str, run: Run| {
         let reason = reason.clone();
-        Trial::ignorable_test(format!("via::{name}"), move || match reason {
+        Trial::ignorable_test(format!("via::{engine}::{name}"), move || match reason {
             Some(reason) => Ok(libtest_mimic::Completion::ignored_with(reason)),
             None => {
-                run();
+                run(engine);
                 Ok::<_, Failed>(libtest_mimic::Completion::Completed)
             }
         })
     };
-    vec![
-        trial("a_unix_socket_of_another_host", a_unix_socket_of_another_host),
-        trial("a_tcp_port_of_another_host", a_tcp_port_of_another_host),
-        trial("megabytes_and_half_closes", megabytes_and_half_closes),
-        trial("through_a_jump", through_a_jump),
-        trial(
-            "a_vm_that_reboots_costs_no_login",
-            a_vm_that_reboots_costs_no_login,
-        ),
-        trial("a_lost_link_comes_back", a_lost_link_comes_back),
-        trial(
-            "the_far_ends_refusals_are_states",
-            the_far_ends_refusals_are_states,
-        ),
-        trial("what_ssh_says_is_the_reason", what_ssh_says_is_the_reason),
-        trial("nothing_is_left_behind", nothing_is_left_behind),
-        trial(
-            "what_is_not_served_is_refused_by_name",
-            what_is_not_served_is_refused_by_name,
-        ),
-    ]
+    let both = all
+        .iter()
+        .flat_map(|&(name, run)| [("builtin", name, run), (SYSTEM, name, run)]);
+    both.map(|(engine, name, run)| trial(engine, name, run)).collect()
+}
+
+/// The engine that is the `ssh` program.
+const SYSTEM: &str = "system";
+
+fn sandbox(engine: &str) -> Sandbox {
+    Sandbox::new().with("VMSERIAL_SSH_ENGINE", engine)
 }
 
 /// A bridge from `target` to the Unix socket `c`.
@@ -53,8 +66,8 @@ fn via_unix(sandbox: &Sandbox) -> String {
     format!("{},via=lab", sandbox.endpoint("connect:unix", "vm"))
 }
 
-fn a_unix_socket_of_another_host() {
-    let sandbox = Sandbox::new();
+fn a_unix_socket_of_another_host(engine: &str) {
+    let sandbox = sandbox(engine);
     let _server = Sshd::start(&sandbox);
     let listener = vm(&sandbox);
     let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
@@ -69,8 +82,8 @@ fn a_unix_socket_of_another_host() {
     assert_eq!(bridge.wait_end(), 0);
 }
 
-fn a_tcp_port_of_another_host() {
-    let sandbox = Sandbox::new();
+fn a_tcp_port_of_another_host(engine: &str) {
+    let sandbox = sandbox(engine);
     let server = Sshd::start(&sandbox);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -87,8 +100,8 @@ fn a_tcp_port_of_another_host() {
     assert_eq!(read_exactly(&mut vm, 5), b"root\n");
 }
 
-fn megabytes_and_half_closes() {
-    let sandbox = Sandbox::new();
+fn megabytes_and_half_closes(engine: &str) {
+    let sandbox = sandbox(engine);
     let _server = Sshd::start(&sandbox);
     let listener = vm(&sandbox);
     let mut bridge = sandbox.start([
@@ -125,8 +138,8 @@ fn megabytes_and_half_closes() {
     assert_eq!(bridge.wait_end(), 0);
 }
 
-fn through_a_jump() {
-    let sandbox = Sandbox::new();
+fn through_a_jump(engine: &str) {
+    let sandbox = sandbox(engine);
     let server = Sshd::start(&sandbox);
     let listener = vm(&sandbox);
     let target = format!(
@@ -148,8 +161,8 @@ fn through_a_jump() {
     });
 }
 
-fn a_vm_that_reboots_costs_no_login() {
-    let sandbox = Sandbox::new();
+fn a_vm_that_reboots_costs_no_login(engine: &str) {
+    let sandbox = sandbox(engine);
     let server = Sshd::start(&sandbox);
     let listener = vm(&sandbox);
     let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
@@ -165,8 +178,8 @@ fn a_vm_that_reboots_costs_no_login() {
     assert_eq!(server.logins(), 1);
 }
 
-fn a_lost_link_comes_back() {
-    let sandbox = Sandbox::new();
+fn a_lost_link_comes_back(engine: &str) {
+    let sandbox = sandbox(engine);
     let mut server = Sshd::start(&sandbox);
     let listener = vm(&sandbox);
     let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
@@ -175,7 +188,11 @@ fn a_lost_link_comes_back() {
     bridge.wait_line("target up");
     server.drop_connections();
     let line = bridge.wait_line("target away");
-    assert!(line.contains("closed by remote host"), "{line}");
+    let reason = match engine {
+        SYSTEM => "closed by remote host",
+        _ => "lost the connection to lab: the host closed it",
+    };
+    assert!(line.contains(reason), "{line}");
     let mut second = accepted(&listener);
     bridge.wait_line("target up");
     second.write_all(b"again").unwrap();
@@ -190,8 +207,8 @@ fn a_lost_link_comes_back() {
     read_until(&mut client, b"third");
 }
 
-fn the_far_ends_refusals_are_states() {
-    let sandbox = Sandbox::new();
+fn the_far_ends_refusals_are_states(engine: &str) {
+    let sandbox = sandbox(engine);
     let server = Sshd::start(&sandbox);
     let port = {
         let closed = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -215,37 +232,49 @@ fn the_far_ends_refusals_are_states() {
     assert!(!absent.said().contains("target up"), "{}", absent.said());
 }
 
-fn what_ssh_says_is_the_reason() {
-    let sandbox = Sandbox::new();
+fn what_ssh_says_is_the_reason(engine: &str) {
+    let sandbox = sandbox(engine);
     let server = Sshd::start(&sandbox);
     std::fs::write(sandbox.path("ssh/known_hosts"), "").unwrap();
     let ended = sandbox.run(["bridge", &via_unix(&sandbox), "pty", "--wait", "3s"]);
     assert_eq!(ended.code, Some(7), "{}", ended.stderr);
     assert!(
-        ended
-            .stderr
-            .contains("target away: Host key verification failed."),
+        ended.stderr.contains(match engine {
+            SYSTEM => "target away: Host key verification failed.",
+            _ => "target away: the key of `lab` is not known: ssh-ed25519 SHA256:",
+        }),
         "{}",
         ended.stderr
     );
     drop(server);
     let ended = sandbox.run(["bridge", &via_unix(&sandbox), "pty", "--wait", "2s"]);
     assert!(
-        ended
-            .stderr
-            .contains("target away: ssh: connect to host 127.0.0.1 port"),
+        ended.stderr.contains(match engine {
+            SYSTEM => "target away: ssh: connect to host 127.0.0.1 port",
+            _ => "target away: cannot reach `lab` (127.0.0.1:",
+        }),
         "{}",
         ended.stderr
     );
 }
 
-fn nothing_is_left_behind() {
-    let sandbox = Sandbox::new();
+fn nothing_is_left_behind(engine: &str) {
+    let sandbox = sandbox(engine);
     let _server = Sshd::start(&sandbox);
     let listener = vm(&sandbox);
     let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
     let _vm = accepted(&listener);
     bridge.wait_line("target up");
+    if engine != SYSTEM {
+        assert_eq!(
+            children(bridge.pid()),
+            Vec::<String>::new(),
+            "no process is started"
+        );
+        bridge.signal("TERM");
+        assert_eq!(bridge.wait_end(), 0);
+        return;
+    }
     let folder = || {
         std::fs::read_dir(sandbox.path("run"))
             .unwrap()
@@ -259,13 +288,8 @@ fn nothing_is_left_behind() {
         std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o700
     );
-    let threads: String = std::fs::read_dir(format!("/proc/{}/task", bridge.pid()))
-        .unwrap()
-        .flatten()
-        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
-        .collect();
-    let ssh: Vec<&str> = threads.split_whitespace().collect();
-    assert_eq!(ssh.len(), 1, "one ssh: {threads}");
+    let ssh = children(bridge.pid());
+    assert_eq!(ssh.len(), 1, "one ssh: {ssh:?}");
     bridge.signal("TERM");
     assert_eq!(bridge.wait_end(), 0);
     assert!(
@@ -276,8 +300,18 @@ fn nothing_is_left_behind() {
     assert!(!path.exists());
 }
 
-fn what_is_not_served_is_refused_by_name() {
-    let sandbox = Sandbox::new();
+/// The processes that a program has started, whichever of its threads did.
+fn children(pid: u32) -> Vec<String> {
+    let threads: String = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .collect();
+    threads.split_whitespace().map(str::to_owned).collect()
+}
+
+fn what_is_not_served_is_refused_by_name(engine: &str) {
+    let sandbox = sandbox(engine);
     for (endpoint, part) in [
         ("pty:/tmp/x,via=h", "`pty` behind `via=` is not served yet"),
         ("listen:pipe:x,via=h", "served by a vmserial that runs on Windows"),

@@ -21,7 +21,7 @@ fn unserved(text: &str) -> Vec<(String, Vec<String>)> {
 fn keys_that_nobody_acts_on_yet_are_named() {
     let text = "\
 version: 1
-hosts: {h: {hypervisor: xen, ssh: h, sudo: true, password: {env: A}}}
+hosts: {h: {hypervisor: xen, ssh: h, sudo: true, password: {env: A}}, here: {hypervisor: xen, sudo: true, password: {env: A}}}
 targets:
   a:
     host: h
@@ -31,10 +31,10 @@ targets:
     ports: [{port: 1, as: kd, tunnel: ssh}, {port: 2, as: console, firewall: {allow_from: any}}]
     guest: {os: linux, ssh: g, sudo: true, password: {env: A}, console: persistent, boot_entry: {}}
     debugger: {kind: gdb, modules: [m]}
-  b: {host: h, vm: y, ports: [{port: 1, as: kd}], guest: {os: windows, bitlocker: suspend}}
+  b: {host: here, vm: y, ports: [{port: 1, as: kd}], guest: {os: windows, bitlocker: suspend}}
 joins: [{a: a/1, b: b/1, as: kd}]
 ";
-    let of_host = ["hosts.h.password", "hosts.h.sudo"];
+    let of_host = ["hosts.here.password", "hosts.here.sudo"];
     let a = [
         "ports[0].tunnel",
         "ports[1].firewall",
@@ -52,10 +52,7 @@ joins: [{a: a/1, b: b/1, as: kd}]
     assert_eq!(
         unserved(text),
         [
-            (
-                "a".to_owned(),
-                [strings(&a), strings(&of_host), strings(&["joins[0]"])].concat()
-            ),
+            ("a".to_owned(), [strings(&a), strings(&["joins[0]"])].concat()),
             (
                 "b".to_owned(),
                 [

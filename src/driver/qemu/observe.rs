@@ -275,6 +275,7 @@ pub(super) fn go_on(runner: &dyn Runner, socket: &HostPath, wait: &Wait) -> Resu
 /// Says a host's failure in its own words.
 pub(super) fn host_problem(error: RunError) -> Problem {
     let kind = match &error {
+        RunError::Connection(problem) => return Problem::clone(problem),
         RunError::ProgramNotFound { .. } | RunError::NoPowerShell { .. } => FailureKind::NotFound,
         RunError::DeadlinePassed { .. } => FailureKind::Deadline,
         RunError::Cancelled { .. } => FailureKind::Interrupted,

@@ -7,7 +7,7 @@ use crate::runner::{Output, ProcessRef, RunError, Status, sys};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -65,26 +65,41 @@ impl Reader {
         Self { bytes, ended }
     }
 
+    fn so_far(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn finish(self, left: Duration) -> io::Result<Vec<u8>> {
         match self.ended.recv_timeout(left) {
             Ok(result) => result?,
             // Somebody else still holds the pipe: what came so far is what the command said.
             Err(_) => tracing::debug!("a process left behind still holds the output"),
         }
-        Ok(std::mem::take(
-            &mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner),
-        ))
+        Ok(self.so_far())
     }
 }
 
 /// Runs a command to its end, both streams read at once.
 pub fn run(invocation: &Invocation, wait: &Wait) -> Result<Output, RunError> {
+    let mut command = Command::new(find(invocation)?);
+    command.args(&invocation.arguments);
+    let input = invocation.stdin.clone().map(String::into_bytes);
+    let output = run_command(command, &invocation.program, input, wait).map_err(|(error, _)| error)?;
+    let (status, elapsed) = (output.status, output.elapsed);
+    tracing::debug!(%invocation, ?status, ?elapsed, stderr = %tail(&output.stderr), "ran");
+    Ok(output)
+}
+
+/// The same for any command, `name` in messages. A failure comes with what it had said on standard error by then.
+pub fn run_command(
+    mut command: Command,
+    name: &str,
+    input: Option<Vec<u8>>,
+    wait: &Wait,
+) -> Result<Output, (RunError, Vec<u8>)> {
     let started = now();
-    let program = find(invocation)?;
-    let mut command = Command::new(program);
     command
-        .args(&invocation.arguments)
-        .stdin(if invocation.stdin.is_some() {
+        .stdin(if input.is_some() {
             Stdio::piped()
         } else {
             Stdio::null()
@@ -92,45 +107,53 @@ pub fn run(invocation: &Invocation, wait: &Wait) -> Result<Output, RunError> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     sys::own_group(&mut command);
+    let early = |error| (error, Vec::new());
     let mut child = command
         .spawn()
-        .map_err(failed(format!("start `{}`", invocation.program)))?;
+        .map_err(failed(format!("start `{name}`")))
+        .map_err(early)?;
     let stdout = Reader::start(child.stdout.take().expect("standard output is a pipe"));
     let stderr = Reader::start(child.stderr.take().expect("standard error is a pipe"));
-    if let (Some(text), Some(mut stdin)) = (invocation.stdin.clone(), child.stdin.take()) {
+    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
         // A child that does not read all of it closes the pipe; its status tells whether that was wrong.
-        std::thread::spawn(move || stdin.write_all(text.as_bytes()));
+        std::thread::spawn(move || stdin.write_all(&input));
     }
     let mut guard = Guard(Some(child));
-    // Portable systems have no wait with a deadline: looked at soon at first, for most commands are short.
-    let mut next_look = Duration::from_millis(1);
-    let status = loop {
-        let child = guard.0.as_mut().expect("it is taken below only");
-        match child
-            .try_wait()
-            .map_err(failed(format!("wait for `{}`", invocation.program)))?
-        {
-            Some(status) => break status,
-            None => pause(wait, next_look)?,
-        }
-        next_look = (next_look * 2).min(LOOK);
+    let status = match ended(&mut guard, name, wait) {
+        Ok(status) => status,
+        Err(error) => return Err((error, stderr.so_far())),
     };
     guard.0 = None;
     let status = match status.code() {
         Some(code) => Status::Exited(code),
         None => Status::Signalled(sys::signal_of(status)),
     };
-    let reading = || failed(format!("read from `{}`", invocation.program));
-    let stdout = stdout.finish(AFTER_THE_END).map_err(reading())?;
-    let stderr = stderr.finish(AFTER_THE_END).map_err(reading())?;
-    let elapsed = now().duration_since(started);
-    tracing::debug!(%invocation, ?status, ?elapsed, stderr = %tail(&stderr), "ran");
+    let reading = || failed(format!("read from `{name}`"));
+    let stdout = stdout
+        .finish(AFTER_THE_END)
+        .map_err(|error| early(reading()(error)))?;
+    let stderr = stderr
+        .finish(AFTER_THE_END)
+        .map_err(|error| early(reading()(error)))?;
     Ok(Output {
         status,
         stdout,
         stderr,
-        elapsed,
+        elapsed: now().duration_since(started),
     })
+}
+
+fn ended(guard: &mut Guard, name: &str, wait: &Wait) -> Result<ExitStatus, RunError> {
+    // Portable systems have no wait with a deadline: looked at soon at first, for most commands are short.
+    let mut next_look = Duration::from_millis(1);
+    loop {
+        let child = guard.0.as_mut().expect("the caller takes it afterwards only");
+        match child.try_wait().map_err(failed(format!("wait for `{name}`")))? {
+            Some(status) => return Ok(status),
+            None => pause(wait, next_look)?,
+        }
+        next_look = (next_look * 2).min(LOOK);
+    }
 }
 
 /// Starts a process that outlives us, in a session of its own, its output appended to `log`.

@@ -1,8 +1,11 @@
 //! What `entry.json` holds.
 
-use crate::model::{Digest, HostRef, HypervisorKind, RestartPolicy, TargetName, TargetSpec, VmRef};
+use crate::model::{
+    Digest, HostLogin, HostRef, HypervisorKind, RestartPolicy, TargetName, TargetSpec, VmRef,
+};
 use crate::plan::{Action, Step};
 use crate::runner::ProcessRef;
+use crate::runner::ssh::options::login;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -155,6 +158,9 @@ pub struct EntryData {
     pub command: String,
     /// Hosts of its steps.
     pub hosts: Vec<HostRef>,
+    /// How those behind SSH are logged in to, where that is anything in particular. No secrets: only where they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub logins: BTreeMap<String, HostLogin>,
     /// Targets of its steps, with their hosts and VMs.
     pub targets: Vec<TargetRecord>,
     /// In the order in which they are done.
@@ -171,6 +177,7 @@ impl EntryData {
             time: jiff::Timestamp::now().to_string(),
             command: shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" ")),
             hosts: Vec::new(),
+            logins: BTreeMap::new(),
             targets: Vec::new(),
             steps: Vec::new(),
         }
@@ -189,6 +196,12 @@ impl EntryData {
         for step in steps {
             if !self.hosts.contains(&step.host) {
                 self.hosts.push(step.host.clone());
+            }
+            if let HostRef::Ssh(destination) = &step.host {
+                let login = login(destination);
+                if !login.is_plain() {
+                    self.logins.insert(destination.clone(), login);
+                }
             }
             let named = targets
                 .iter()

@@ -1,0 +1,30 @@
+//! Chooses the engine: the built-in one, or the system's `ssh` where that is wanted or is all there is.
+
+use super::link::{ExecFailure, Far};
+use super::options::{SshEngine, options};
+use super::{sys, system};
+use crate::model::Wait;
+use crate::runner::{Output, ReadWrite, RunError};
+
+/// Tells whether streams and commands go through the built-in engine.
+pub fn is_builtin() -> bool {
+    sys::BUILT_IN && options().engine == SshEngine::Builtin
+}
+
+/// Runs a line on the last host of the chain.
+pub(super) fn exec(chain: &[String], line: &str, stdin: &[u8], wait: &Wait) -> Result<Output, ExecFailure> {
+    if is_builtin() {
+        sys::exec(chain, line, stdin, wait)
+    } else {
+        system::exec(chain, line, stdin, wait)
+    }
+}
+
+/// Opens a stream through the last host of the chain, for a thread.
+pub(super) fn open_within(chain: &[String], far: &Far, wait: &Wait) -> Result<Box<dyn ReadWrite>, RunError> {
+    if is_builtin() {
+        sys::open_within(chain, far, wait)
+    } else {
+        system::open_within(chain, far, wait)
+    }
+}

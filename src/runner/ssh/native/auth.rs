@@ -1,0 +1,281 @@
+//! Proves who we are: every key of the agent, key files, then passwords, from the profile or the terminal.
+
+use super::drive::Drive;
+use super::prompt::Terminal;
+use super::settings::{AgentPlace, Settings};
+use crate::model::{FailureKind, Problem};
+use crate::runner::secret::SecretText;
+use ssh2::{ErrorCode, KeyboardInteractivePrompt, Prompt};
+use std::path::Path;
+
+/// A passphrase may be mistyped twice.
+const PASSPHRASE_TRIES: usize = 3;
+
+/// sshd ends the connection after six (its MaxAuthTries); each key counts.
+const TOO_MANY: &str = "Too many authentication failures";
+
+/// What one proves oneself with.
+pub struct Means<'a> {
+    /// The user's settings.
+    pub settings: &'a Settings,
+    /// Name of the host as it is told to people.
+    pub host: &'a str,
+    /// The password of the profile, if it has one. Fetched only when a host asks for it.
+    pub password: &'a dyn Fn() -> Result<Option<SecretText>, Problem>,
+    /// The terminal, if somebody can be asked.
+    pub terminal: Option<&'a Terminal<'a>>,
+}
+
+/// What was tried, for the refusal.
+#[derive(Default)]
+struct Tried(Vec<String>);
+
+/// Logs in.
+///
+/// # Errors
+///
+/// Precondition, with all that was tried; the loss of the connection.
+pub fn log_in(drive: &Drive<'_>, means: &Means<'_>) -> Result<(), Problem> {
+    let user = means.settings.user.as_str();
+    let methods = match drive.run("the ways to log in", |session| {
+        session.auth_methods(user).map(str::to_owned)
+    })? {
+        Ok(methods) => methods,
+        // No list: the host takes everybody.
+        Err(_) if drive.session.authenticated() => return Ok(()),
+        Err(error) => return Err(drive.lost(&error)),
+    };
+    let offers = |name: &str| methods.split(',').any(|method| method == name);
+    let mut tried = Tried::default();
+    if offers("publickey")
+        && means.settings.keys
+        && (by_agent(drive, means, &mut tried)? || by_files(drive, means, &mut tried)?)
+    {
+        return Ok(());
+    }
+    let by_password = means.settings.password && offers("password");
+    let by_questions = means.settings.keyboard_interactive && offers("keyboard-interactive");
+    if by_password || by_questions {
+        let given = (means.password)()?;
+        if by_password && with_password(drive, means, given.as_ref(), &mut tried)? {
+            return Ok(());
+        }
+        if by_questions && with_questions(drive, means, given.as_ref(), &mut tried)? {
+            return Ok(());
+        }
+    }
+    let tried = match tried.0.as_slice() {
+        [] => "nothing could be tried".to_owned(),
+        tried => format!("tried {}", tried.join(", ")),
+    };
+    let message = format!(
+        "`{}` does not let `{user}` in: it offers {methods}; {tried}",
+        means.host
+    );
+    Err(Problem::new(FailureKind::Precondition, message)
+        .hint(format!(
+            "Check by hand with `ssh {}`; a key is made known there with `ssh-copy-id {}`.",
+            means.host, means.host
+        ))
+        .hint(
+            "A password comes from the host's `password: {env: NAME}` in the profile, or from the terminal.",
+        ))
+}
+
+/// Runs one proof; `false` if the host does not take it.
+fn prove(
+    drive: &Drive<'_>,
+    call: impl FnMut(&ssh2::Session) -> Result<(), ssh2::Error>,
+) -> Result<bool, Problem> {
+    match drive.run("the answer to a login", call)? {
+        Ok(()) => Ok(drive.session.authenticated()),
+        Err(error) => match error.code() {
+            // LIBSSH2_ERROR_SOCKET_DISCONNECT, SOCKET_SEND, SOCKET_RECV.
+            ErrorCode::Session(-13 | -7 | -43) => Err(drive
+                .lost(&error)
+                .hint(format!("If it says `{TOO_MANY}`: name the right key with `IdentityFile` and `IdentitiesOnly yes` in ~/.ssh/config."))),
+            _ => Ok(false),
+        },
+    }
+}
+
+fn public_blob(path: &str) -> Option<Vec<u8>> {
+    let public = std::fs::read_to_string(format!("{path}.pub")).ok();
+    let key = match public.and_then(|text| ssh_key::PublicKey::from_openssh(text.trim()).ok()) {
+        Some(key) => key,
+        // An OpenSSH private key carries its public half in clear.
+        None => ssh_key::PrivateKey::from_openssh(std::fs::read(path).ok()?)
+            .ok()?
+            .public_key()
+            .clone(),
+    };
+    key.to_bytes().ok()
+}
+
+fn by_agent(drive: &Drive<'_>, means: &Means<'_>, tried: &mut Tried) -> Result<bool, Problem> {
+    let socket = match &means.settings.agent {
+        AgentPlace::None => return Ok(false),
+        AgentPlace::Environment if std::env::var_os("SSH_AUTH_SOCK").is_none_or(|place| place.is_empty()) => {
+            return Ok(false);
+        }
+        AgentPlace::Environment => None,
+        AgentPlace::Socket(path) => Some(path),
+    };
+    let Ok(mut agent) = drive.session.agent() else {
+        return Ok(false);
+    };
+    if let Some(path) = socket
+        && agent.set_identity_path(Path::new(path)).is_err()
+    {
+        return Ok(false);
+    }
+    let listed = agent.connect().and_then(|()| agent.list_identities());
+    let Ok(mut identities) = listed.and_then(|()| agent.identities()) else {
+        tried.0.push("the agent, which does not answer".to_owned());
+        return Ok(false);
+    };
+    let configured: Vec<Vec<u8>> = means
+        .settings
+        .identity_files
+        .iter()
+        .filter_map(|file| public_blob(file))
+        .collect();
+    let is_configured = |blob: &[u8]| configured.iter().any(|known| known == blob);
+    if means.settings.identities_only {
+        identities.retain(|identity| is_configured(identity.blob()));
+    }
+    // The configured ones first, as OpenSSH does: each one counts against the host's limit.
+    identities.sort_by_key(|identity| !is_configured(identity.blob()));
+    let user = means.settings.user.as_str();
+    for identity in &identities {
+        if prove(drive, |_| agent.userauth(user, identity))? {
+            return Ok(true);
+        }
+    }
+    tried.0.push(match identities.len() {
+        0 => "the agent, which has no key for it".to_owned(),
+        1 => "the agent's key".to_owned(),
+        count => format!("the agent's {count} keys"),
+    });
+    Ok(false)
+}
+
+fn is_encrypted(key: &str) -> bool {
+    match ssh_key::PrivateKey::from_openssh(key) {
+        Ok(key) => key.is_encrypted(),
+        Err(_) => key.contains("ENCRYPTED"),
+    }
+}
+
+fn by_files(drive: &Drive<'_>, means: &Means<'_>, tried: &mut Tried) -> Result<bool, Problem> {
+    let user = means.settings.user.as_str();
+    for file in &means.settings.identity_files {
+        let Ok(key) = std::fs::read_to_string(file) else {
+            continue;
+        };
+        let path = Path::new(file);
+        if !is_encrypted(&key) {
+            if prove(drive, |session| {
+                session.userauth_pubkey_file(user, None, path, None)
+            })? {
+                return Ok(true);
+            }
+            tried.0.push(format!("`{file}`"));
+            continue;
+        }
+        let Some(terminal) = means.terminal else {
+            tried.0.push(format!(
+                "`{file}` not, for it has a passphrase and there is no terminal to ask on"
+            ));
+            continue;
+        };
+        tried.0.push(format!("`{file}`"));
+        for _ in 0..PASSPHRASE_TRIES {
+            let question = format!("Passphrase for the key `{file}`: ");
+            let Some(passphrase) = terminal.secret(&question).filter(|text| !text.is_empty()) else {
+                break;
+            };
+            let passphrase = Some(passphrase.as_str());
+            if prove(drive, |session| {
+                session.userauth_pubkey_file(user, None, path, passphrase)
+            })? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+fn with_password(
+    drive: &Drive<'_>,
+    means: &Means<'_>,
+    given: Option<&SecretText>,
+    tried: &mut Tried,
+) -> Result<bool, Problem> {
+    let user = means.settings.user.as_str();
+    if let Some(given) = given {
+        tried.0.push("the profile's password".to_owned());
+        return prove(drive, |session| session.userauth_password(user, given.reveal()));
+    }
+    let Some(terminal) = means.terminal else {
+        return Ok(false);
+    };
+    tried.0.push("a typed password".to_owned());
+    let question = format!("Password of {user} on {}: ", means.host);
+    match terminal.secret(&question) {
+        Some(typed) if !typed.is_empty() => prove(drive, |session| session.userauth_password(user, &typed)),
+        _ => Ok(false),
+    }
+}
+
+/// Answers what the host asks: a question that is not to be shown with the password, all others at the terminal.
+struct Answers<'a> {
+    given: Option<&'a SecretText>,
+    terminal: Option<&'a Terminal<'a>>,
+    host: &'a str,
+    unanswered: bool,
+}
+
+impl KeyboardInteractivePrompt for Answers<'_> {
+    fn prompt<'p>(&mut self, _user: &str, instructions: &str, prompts: &[Prompt<'p>]) -> Vec<String> {
+        let mut heading = match instructions.trim() {
+            "" => String::new(),
+            text => format!("{text}\n"),
+        };
+        let mut answers = Vec::new();
+        for prompt in prompts {
+            let question = format!("{}{}: {}", std::mem::take(&mut heading), self.host, prompt.text);
+            let answer = match (self.given, self.terminal) {
+                (Some(given), _) if !prompt.echo => Some(given.reveal().to_owned()),
+                (_, Some(terminal)) if prompt.echo => terminal.line(&question),
+                (_, Some(terminal)) => terminal.secret(&question),
+                _ => None,
+            };
+            self.unanswered |= answer.is_none();
+            answers.push(answer.unwrap_or_default());
+        }
+        answers
+    }
+}
+
+fn with_questions(
+    drive: &Drive<'_>,
+    means: &Means<'_>,
+    given: Option<&SecretText>,
+    tried: &mut Tried,
+) -> Result<bool, Problem> {
+    if given.is_none() && means.terminal.is_none() {
+        return Ok(false);
+    }
+    let user = means.settings.user.as_str();
+    let mut answers = Answers {
+        given,
+        terminal: means.terminal,
+        host: means.host,
+        unanswered: false,
+    };
+    tried.0.push("answers to its questions".to_owned());
+    prove(drive, |session| {
+        session.userauth_keyboard_interactive(user, &mut answers)
+    })
+}

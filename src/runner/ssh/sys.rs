@@ -1,0 +1,10 @@
+//! Which engines there are. The built-in one needs POSIX sockets and libssh2; both twins have equal signatures.
+
+#[cfg(all(unix, feature = "ssh"))]
+#[path = "native/mod.rs"]
+mod engine;
+#[cfg(not(all(unix, feature = "ssh")))]
+#[path = "absent.rs"]
+mod engine;
+
+pub use engine::{BUILT_IN, exec, open, open_within};
