@@ -1,10 +1,12 @@
 //! Scripts of ours on PowerShell: by every program and way, its manners, its failures, its end. A stand-in everywhere; a
 //! real one where there is one.
 
-use crate::kit::{Ended, Running, Sandbox, finish, wait_until};
+use crate::kit::{Ended, PATIENCE, Running, Sandbox, finish, wait_until};
 use libtest_mimic::{Completion, Trial};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use vmserial::model::{
@@ -13,6 +15,7 @@ use vmserial::model::{
 use vmserial::runner::local::Local;
 use vmserial::runner::powershell::over;
 use vmserial::runner::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Runner};
+use vmserial_testkit::hyperv::host::{Host, Vm};
 
 /// Text that means something to one of the languages on the way.
 const HOSTILE: &[&str] = &[
@@ -194,19 +197,23 @@ fn no_answer_is_told_with_the_last_words() {
     }
 }
 
-/// Waits until the script's own child hangs, and returns its identifier.
-fn hanging_child(state: &Path) -> u32 {
-    wait_until("the child hangs", || {
+/// Waits until the script's own child hangs, and returns a connection that ends with it.
+fn hanging_child(state: &Path) -> TcpStream {
+    let port: u16 = wait_until("the child hangs", || {
         fs::read_to_string(state.join("child")).ok()?.parse().ok()
-    })
+    });
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
 }
 
-fn gone(pid: u32) {
-    wait_until("the child is gone", || {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // Nobody has asked yet how it ended: that is an end, too.
-        (stat.is_empty() || stat.contains(") Z ")).then_some(())
-    });
+/// Sees the child's end: nobody else closes the connection.
+fn gone(mut child: TcpStream) {
+    match child.read(&mut [0]) {
+        Ok(0) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        other => panic!("the child still hangs: {other:?}"),
+    }
 }
 
 fn the_deadline_ends_powershell_and_its_children() {
@@ -401,7 +408,35 @@ fn a_real_one_answers(program: &Path) {
     }
     let long = "long ü ".repeat(6_000);
     assert_eq!(result(&call(&sandbox, &json!({ "Echo": long })))["echo"], *long);
+    sets_a_port(&sandbox);
     let ended = call(&sandbox, &json!({ "Nope": 1 }));
     assert_eq!(ended.code, Some(6), "{}", ended.stderr);
     assert!(ended.stderr.contains("Nope"), "{}", ended.stderr);
+}
+
+/// Runs a driver's script on a Hyper-V module of the tests' own, found as PowerShell finds any.
+fn sets_a_port(sandbox: &Sandbox) {
+    let id = "7cca7664-91d0-40a9-9769-7809f256f603";
+    let mut host = Host::default();
+    host.vms = vec![Vm::new(id, "it's [dev] Grüße", 1)];
+    let folder = sandbox.path("hyperv");
+    fs::create_dir_all(&folder).unwrap();
+    host.write(&folder).unwrap();
+    let setting = |path: &str| json!({ "path": path, "debugger_mode": "Off" });
+    let path = r"\\.\pipe\it's ü";
+    let parameters = json!({
+        "vm": id, "number": 2, "from": setting(""), "to": setting(path), "look": false,
+    });
+    let mut command = sandbox.vmserial(["powershell", "hyperv/set-com-port", &parameters.to_string()]);
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/modules");
+    let known = std::env::var_os("PSModulePath").unwrap_or_default();
+    let all = std::iter::once(modules).chain(std::env::split_paths(&known));
+    command
+        .env("PSModulePath", std::env::join_paths(all).unwrap())
+        .env(
+            "VMSERIAL_STUB_HYPERV",
+            folder.join(vmserial_testkit::hyperv::host::FILE),
+        );
+    assert_eq!(result(&finish(&mut command, b""))["verdict"], "ours");
+    assert_eq!(Host::read(&folder).unwrap().vms[0].com[1].path, path);
 }

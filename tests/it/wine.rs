@@ -13,6 +13,8 @@ mod place;
 #[cfg(unix)]
 #[path = "wine/under_wine.rs"]
 mod place;
+#[path = "wine/powershell.rs"]
+mod powershell;
 #[path = "wine/rig.rs"]
 mod rig;
 
@@ -49,7 +51,7 @@ pub fn trials() -> Vec<Trial> {
     let more = console::trials().into_iter().chain(helper::trials());
     #[cfg(windows)]
     let more = std::iter::empty();
-    all.into_iter().chain(more).collect()
+    all.into_iter().chain(more).chain(powershell::trials()).collect()
 }
 
 fn every_state_of_a_vms_pipe() {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 pub struct PowerShellArgs {
     /// Script; without one all are listed
     script: Option<String>,
-    /// Values by the names of its parameters, a JSON object
+    /// Values by the names of its parameters, a JSON object; `-` reads it from standard input
     #[arg(default_value = "{}")]
     parameters: String,
     /// Host that runs it [default: this machine]
@@ -46,8 +46,11 @@ pub fn run(args: &PowerShellArgs, context: &Context, ui: &mut Ui) -> Result<Exit
     if !names().any(|known| known == script) {
         return Err(usage(format!("there is no script `{script}`")));
     }
-    let parameters = serde_json::from_str(&args.parameters)
-        .map_err(|error| usage(format!("the parameters are no JSON object: {error}")))?;
+    let read = match args.parameters.as_str() {
+        "-" => serde_json::from_reader(std::io::stdin().lock()),
+        written => serde_json::from_str(written),
+    };
+    let parameters = read.map_err(|error| usage(format!("the parameters are no JSON object: {error}")))?;
     let call = ScriptCall {
         script: script.clone(),
         parameters,

@@ -25,6 +25,18 @@ pub fn windows_path(path: &Path) -> String {
     path.display().to_string()
 }
 
+/// Puts a folder before the others in which programs are looked for.
+pub fn with_programs(command: &mut Command, folder: &Path) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path));
+    command.env("PATH", std::env::join_paths(folders).unwrap());
+}
+
+/// Where the test kit's program is, with what it needs beside it.
+pub fn testkit() -> (PathBuf, Vec<PathBuf>) {
+    (folder().join("testkit.exe"), Vec::new())
+}
+
 /// A program of ours with its arguments, with its state in the sandbox.
 pub fn command(sandbox: &Sandbox, program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(folder().join(program));

@@ -49,6 +49,19 @@ pub fn windows_path(path: &Path) -> String {
     format!("Z:{}", path.display().to_string().replace('/', "\\"))
 }
 
+/// Puts a folder before the others in which programs are looked for.
+pub fn with_programs(command: &mut Command, folder: &Path) {
+    command.env("WINEPATH", windows_path(folder));
+}
+
+/// Where the test kit's program is, with what it needs beside it.
+pub fn testkit() -> (PathBuf, Vec<PathBuf>) {
+    (
+        folder().join("testkit.exe"),
+        vec![folder().join("bcryptprimitives.dll")],
+    )
+}
+
 /// A Windows program of ours with its arguments, hermetic, in the sandbox.
 pub fn command(sandbox: &Sandbox, program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(wine().unwrap());

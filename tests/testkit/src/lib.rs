@@ -47,7 +47,8 @@ pub fn multi_call(arguments: impl IntoIterator<Item = OsString>) -> Option<ExitC
     let name = link.file_stem()?.to_str()?.to_owned();
     let found = |name: &str| {
         let mut all = STAND_INS.iter().chain(OF_THIS_SYSTEM);
-        all.find(|(known, _)| *known == name)
+        // Windows knows no case: `PowerShell.exe`.
+        all.find(|(known, _)| known.eq_ignore_ascii_case(name))
     };
     let (stand_in, skipped) = match found(&name) {
         Some(stand_in) => (stand_in, 1),

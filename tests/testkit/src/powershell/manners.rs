@@ -4,6 +4,7 @@ use super::invocation::Invocation;
 use crate::hyperv::Refusal;
 use std::fs;
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -15,7 +16,7 @@ use std::process::Command;
 /// - `clixml`: a progress record and an error as CLIXML on standard error, as when its output is no console
 /// - `garbage`: bytes and no answer, and 0
 /// - `half`: the beginning of an answer, and 1
-/// - `hang`: no answer and no end; a child of its own hangs, too, its pid in `child`
+/// - `hang`: no answer and no end; a child of its own hangs, too, and listens on the TCP port in `child`
 /// - `killed`: it kills itself
 /// - `throws`: the script throws
 #[derive(Debug, Clone, Default)]
@@ -138,16 +139,24 @@ impl Manners {
 fn hang(state: &Path) -> io::Result<()> {
     fs::create_dir_all(state)?;
     let own = std::env::current_exe()?;
-    let mut child = Command::new(own).arg("hang-for-ever").spawn()?;
-    let noted = state.join("child.new");
-    fs::write(&noted, child.id().to_string())?;
-    fs::rename(noted, state.join("child"))?;
+    let mut child = Command::new(own).arg("hang-for-ever").arg(state).spawn()?;
     child.wait()?;
     Ok(())
 }
 
+/// Is the child that hangs: who is connected to it sees its end.
+pub fn child(state: &str) -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let noted = Path::new(state).join("child.new");
+    fs::write(&noted, listener.local_addr()?.port().to_string())?;
+    fs::rename(noted, Path::new(state).join("child"))?;
+    std::thread::spawn(move || listener.incoming().collect::<Vec<_>>());
+    hang_for_ever();
+    Ok(())
+}
+
 /// Never ends, unless it is killed or, should a test have failed to, after a minute.
-pub fn hang_for_ever() {
+fn hang_for_ever() {
     let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while let Some(left) = until.checked_duration_since(std::time::Instant::now()) {
         std::thread::park_timeout(left);

@@ -28,9 +28,10 @@ pub fn windows_powershell(arguments: &[String], state: &Path) -> ExitCode {
 }
 
 /// Runs as the child of a script that hangs.
-pub fn hang_for_ever(_arguments: &[String], _state: &Path) -> ExitCode {
-    manners::hang_for_ever();
-    ExitCode::SUCCESS
+pub fn hang_for_ever(arguments: &[String], _state: &Path) -> ExitCode {
+    let state = arguments.first().map(String::as_str).unwrap_or_default();
+    // Nobody waits for it: a test sees its end at its port.
+    manners::child(state).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
 /// Runs as `pwsh`.
@@ -39,8 +40,11 @@ pub fn pwsh(arguments: &[String], state: &Path) -> ExitCode {
 }
 
 fn main(program: &str, arguments: &[String], state: &Path) -> ExitCode {
-    if arguments == ["hang-for-ever"] {
-        return hang_for_ever(arguments, state);
+    if let Some(("hang-for-ever", rest)) = arguments
+        .split_first()
+        .map(|(first, rest)| (first.as_str(), rest))
+    {
+        return hang_for_ever(rest, state);
     }
     let manners = Manners::read(state);
     let invocation = match Invocation::parse(arguments) {
