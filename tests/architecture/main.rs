@@ -1,6 +1,7 @@
 //! The house rules that a machine can check (`docs/dev/style.md`), read from the sources themselves.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod rules;
 mod sources;
 mod tree;
 
