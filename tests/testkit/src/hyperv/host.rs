@@ -168,6 +168,11 @@ impl Host {
             "vms": vms, "not_permitted": self.not_permitted, "hides": self.hides, "no_module": self.no_module,
             "hangs_after": self.hangs_after,
         });
+        // Whoever is killed here leaves the old host or the new one.
+        let new = state.join(format!("{FILE}.{}", std::process::id()));
+        fs::write(&new, format!("{value:#}\n"))?;
+        fs::rename(new, state.join(FILE))?;
+        // Whoever sees what was done finds it done.
         let mut log = fs::OpenOptions::new()
             .append(true)
             .create(true)
@@ -175,10 +180,7 @@ impl Host {
         for line in &self.log {
             writeln!(log, "{line}")?;
         }
-        // Whoever is killed here leaves the old host or the new one.
-        let new = state.join(format!("{FILE}.{}", std::process::id()));
-        fs::write(&new, format!("{value:#}\n"))?;
-        fs::rename(new, state.join(FILE))
+        Ok(())
     }
 
     /// Hangs after a script, as long as tests want it and somebody waits for its end.
