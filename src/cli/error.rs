@@ -1,6 +1,5 @@
 //! Failures as a user meets them: kind, text, hints, exit code.
 
-use crate::cli::ui::Ui;
 use crate::model::{FailureKind, Problem};
 use crate::runner::RunError;
 use std::process::ExitCode;
@@ -32,6 +31,11 @@ impl Failure {
         self.hints.push(hint.into());
         self
     }
+
+    /// Returns the program's exit code.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.kind.exit_code())
+    }
 }
 
 impl From<Problem> for Failure {
@@ -55,12 +59,6 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::new(FailureKind::Host, error)
     }
-}
-
-/// Prints a failure on standard error (and as JSON with `--json`) and returns its exit code.
-pub fn report(failure: &Failure, ui: &mut Ui) -> ExitCode {
-    ui.failure(failure);
-    ExitCode::from(failure.kind.exit_code())
 }
 
 /// Prints clap's own text: help and version on standard output with 0, wrong usage on standard error with 2.

@@ -139,7 +139,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = Context::new(&cli.global).and_then(|context| dispatch(cli.command, &context, &mut ui));
     match result {
         Ok(code) => code,
-        Err(failure) => error::report(&failure, &mut ui),
+        Err(failure) => {
+            ui.failure(&failure);
+            failure.exit_code()
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod live;
 mod observe;
 mod stages;
 mod start;
+mod step;
 
 use crate::driver::{Capabilities, Driver};
 use crate::model::{

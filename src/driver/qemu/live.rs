@@ -1,6 +1,6 @@
 //! Planning changes of a VM that runs and has QMP. Pure: it has no runner.
 
-use super::stages::{step, stub_notes};
+use super::step::{step, stub_notes};
 use super::{chardev_fact, fact};
 use crate::model::{
     Address, EndpointSpec, FailureKind, GdbStubSpec, HostPath, Observed, ObservedPort, PortSpec, PowerState,

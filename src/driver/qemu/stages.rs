@@ -2,12 +2,12 @@
 
 use super::live::live;
 use super::start::started_by_us;
+use super::step::{planned, step};
 use super::{Access, Qemu, access};
 use crate::model::{
-    EditOperation, FailureKind, FileEdit, FileFormat, GdbStubSpec, HostPath, HostRef, Observed, Problem,
-    TargetSpec,
+    EditOperation, FailureKind, FileEdit, FileFormat, HostPath, HostRef, Observed, Problem, TargetSpec,
 };
-use crate::plan::{Action, Effect, PlanContext, Stage, StageContent, Step, Undo};
+use crate::plan::{Action, Effect, PlanContext, Stage, Step, Undo};
 use crate::render::qemu::config;
 
 /// Plans one VM.
@@ -39,17 +39,6 @@ pub(super) fn stages(
     Ok(planned("settings", steps))
 }
 
-/// Makes one stage of steps, or none.
-pub(super) fn planned(name: &str, steps: Vec<Step>) -> Vec<Stage> {
-    if steps.is_empty() {
-        return Vec::new();
-    }
-    vec![Stage {
-        name: name.to_owned(),
-        content: StageContent::Planned(steps),
-    }]
-}
-
 fn check_served(wanted: &TargetSpec) -> Result<(), Problem> {
     let refuse = |what: &str, hint: &str| {
         Err(Problem::new(
@@ -74,40 +63,6 @@ fn check_served(wanted: &TargetSpec) -> Result<(), Problem> {
         ),
         _ => Ok(()),
     }
-}
-
-/// Makes a step of a target.
-pub(super) fn step(wanted: &TargetSpec, summary: String, action: Action, undo: Undo, effect: Effect) -> Step {
-    Step {
-        summary,
-        host: wanted.host.clone(),
-        target: Some(wanted.name.clone()),
-        action,
-        undo,
-        effect,
-        // A VM that the profile says to start is off: that needs nobody's consent but the plan's.
-        power: None,
-        notes: Vec::new(),
-        confirm: None,
-    }
-}
-
-/// Says what a gdb stub means for the VM.
-pub(super) fn stub_notes(stub: &GdbStubSpec) -> Vec<String> {
-    let mut notes = Vec::new();
-    if stub.allow_remote {
-        notes.push(format!(
-            "The gdb stub listens on all addresses: whoever reaches TCP port {} controls the VM wholly.",
-            stub.port
-        ));
-    }
-    if stub.hide_breakpoints {
-        notes.push(
-            "QEMU's emulated CPU never writes breakpoints into the guest's memory: they are hidden anyway."
-                .to_owned(),
-        );
-    }
-    notes
 }
 
 fn file(

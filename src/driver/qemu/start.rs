@@ -1,6 +1,6 @@
 //! Planning the start of a VM that vmserial describes wholly. Pure: it has no runner.
 
-use super::stages::{planned, step, stub_notes};
+use super::step::{planned, step, stub_notes};
 use super::{Qemu, fact};
 use crate::model::{FailureKind, HostPath, Invocation, Observed, PowerState, Problem, StartSpec, TargetSpec};
 use crate::plan::{Action, Condition, Effect, PlanContext, Stage, Step, Undo};
