@@ -3,7 +3,8 @@
 use super::facts::{self, ComPort, HostAnswer, Vm, VmFacts};
 use super::{refusal, scripts};
 use crate::model::{
-    EndpointSpec, FailureKind, Observed, ObservedHost, ObservedPort, PortIndex, Problem, TargetSpec, Wait,
+    EndpointSpec, FailureKind, HostRef, Observed, ObservedHost, ObservedPort, PortIndex, Problem, SshHop,
+    TargetSpec, Wait,
 };
 use crate::runner::Runner;
 use std::collections::BTreeMap;
@@ -156,8 +157,17 @@ pub(super) fn locate(
     port: PortIndex,
     wait: &Wait,
 ) -> Result<EndpointSpec, Problem> {
+    let from_here = |mut endpoint: EndpointSpec| {
+        // A pipe is its host's own: whoever is elsewhere goes through SSH.
+        if let HostRef::Ssh(destination) = &wanted.host
+            && endpoint.via.is_empty()
+        {
+            endpoint.via.push(SshHop(destination.clone()));
+        }
+        endpoint
+    };
     if let Some(endpoint) = wanted.port(port).and_then(|spec| spec.attach.clone()) {
-        return Ok(endpoint);
+        return Ok(from_here(endpoint));
     }
     let seen = host(runner, std::slice::from_ref(wanted), wait)?;
     let vm = seen.vms.first().map(VmFacts::of).transpose()?;
@@ -169,7 +179,7 @@ pub(super) fn locate(
             format!("port {port} of the VM `{}` has no pipe", wanted.vm),
         )
         .hint(hint)),
-        Some(com) => com.endpoint().ok_or_else(|| {
+        Some(com) => com.endpoint().map(from_here).ok_or_else(|| {
             Problem::new(
                 FailureKind::Precondition,
                 format!(

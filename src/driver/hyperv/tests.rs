@@ -416,6 +416,12 @@ fn a_port_is_located_without_a_look_where_its_pipe_is_named() {
         locate(&deaf, Some("listen:pipe:x")).unwrap().to_string(),
         "listen:pipe:x"
     );
+    let far = TargetSpec {
+        host: HostRef::Ssh("me@hv1".to_owned()),
+        ..target(vec![port(1, Policy::Console, Some("listen:pipe:x"))])
+    };
+    let place = Hyperv.locate(&deaf, &far, number, &wait()).unwrap();
+    assert_eq!(place.other_side().to_string(), "connect:pipe:x,via=me@hv1");
     let there = |path: &str| generation_1("Running", json!([com(DEV, 1, path, "Off")]));
     assert_eq!(
         locate(&there(r"\\.\pipe\a,b"), None).unwrap().to_string(),
