@@ -221,6 +221,10 @@ fn shipped_examples_are_planned() {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, "displayName = \"example\"\n").unwrap();
         }
+        // Hosts behind SSH are nobody's here: they are looked for at a port where nothing listens.
+        let ssh = sandbox.path("bin/ssh");
+        fs::write(&ssh, "#!/bin/sh\nprintf 'hostname 127.0.0.1\\nport 1\\n'\n").unwrap();
+        fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let ended = sandbox.run(["plan", "-p", copy.to_str().unwrap(), "--json"]);
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         match ended.code {
@@ -230,6 +234,11 @@ fn shipped_examples_are_planned() {
                 planned.push(name);
             }
             Some(5) => assert!(ended.stderr.contains("not served yet"), "{name}: {ended:?}"),
+            // It was read, found right, and its host was gone to.
+            Some(6) => assert!(
+                ended.stderr.contains("(127.0.0.1:1): Connection refused"),
+                "{name}: {ended:?}"
+            ),
             _ => panic!("{name}: {ended:?}"),
         }
     }
