@@ -164,6 +164,9 @@ pub struct PortProfile {
     /// Bytes of history that a console gets at attach.
     #[serde(default)]
     pub replay: Option<MemorySize>,
+    /// One console writes at a time; who comes later reads, and writes once that one left.
+    #[serde(default)]
+    pub one_writer: bool,
     /// How BREAK reaches the guest; absent: the driver's default.
     #[serde(default)]
     pub break_with: Option<BreakWith>,

@@ -119,6 +119,8 @@ pub struct PortSpec {
     pub hold_bytes: usize,
     /// Bytes of history replayed to a console at attach.
     pub replay_bytes: usize,
+    /// One console writes at a time, the others read.
+    pub one_writer: bool,
     /// How BREAK reaches the guest; `None` is the driver's default.
     pub break_with: Option<BreakWith>,
 }

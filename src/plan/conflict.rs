@@ -119,6 +119,7 @@ mod tests {
             log: crate::model::LogSpec::default(),
             hold_bytes: 0,
             replay_bytes: 0,
+            one_writer: false,
             break_with: None,
         });
         TargetSpec {

@@ -21,6 +21,7 @@ pub(super) fn specification(
     spec.break_means = place.break_means.clone();
     spec.hold_bytes = port.hold_bytes;
     spec.replay_bytes = port.replay_bytes;
+    spec.one_writer = port.one_writer;
     for log in [&port.log.raw, &port.log.json].into_iter().flatten() {
         if let Some(folder) = log.parent() {
             std::fs::create_dir_all(folder).map_err(|error| {

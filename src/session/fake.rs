@@ -471,6 +471,7 @@ pub fn target(name: &str, attach: &str) -> TargetSpec {
             log: crate::model::LogSpec::default(),
             hold_bytes: 0,
             replay_bytes: 0,
+            one_writer: false,
             break_with: None,
         }],
         ..record.spec()

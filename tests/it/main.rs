@@ -50,6 +50,7 @@ mod ssh_probe;
 mod sshd;
 mod telnet;
 mod telnet_peers;
+mod terminal_panic;
 mod terminal_rig;
 mod tty;
 mod via;
@@ -62,6 +63,7 @@ fn main() -> std::process::ExitCode {
         return code;
     }
     if let Some(code) = ssh_probe::called(std::env::args()) {
+    if let Some(code) = terminal_panic::child() {
         return code;
     }
     let arguments = libtest_mimic::Arguments::from_args();
@@ -90,6 +92,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(pty::trials());
     trials.extend(joined::trials());
     trials.extend(tty::trials());
+    trials.extend(terminal_panic::trials());
     trials.extend(e2e_bridge::trials());
     trials.extend(demo::trials());
     trials.extend(e2e_debug::trials());

@@ -47,6 +47,13 @@ impl Validator<'_> {
             );
             self.issue(&path.key("replay"), message);
         }
+        if port.one_writer && !has_history(port.policy) {
+            let message = format!(
+                "`one_writer` is for consoles (`as: console` or `console+gdb`), and the port has `as: {}`",
+                port.policy
+            );
+            self.issue(&path.key("one_writer"), message);
+        }
         let log = self.logs(path, port);
         self.way_across(path, port, home);
         (self.issues.len() == before).then(|| PortSpec {
@@ -57,6 +64,7 @@ impl Validator<'_> {
             log,
             hold_bytes: bytes(port.hold.unwrap_or(DEFAULT_HOLD)),
             replay_bytes: bytes(port.replay.unwrap_or(DEFAULT_REPLAY)),
+            one_writer: port.one_writer,
             break_with,
         })
     }

@@ -31,6 +31,7 @@ fn port(number: u32, policy: Policy, attach: Option<&str>) -> PortSpec {
         log: LogSpec::default(),
         hold_bytes: 0,
         replay_bytes: 0,
+        one_writer: false,
         break_with: None,
     }
 }

@@ -30,6 +30,7 @@ fn port(number: u32, attach: Option<&str>, break_with: Option<&str>) -> PortSpec
         log: crate::model::LogSpec::default(),
         hold_bytes: 0,
         replay_bytes: 0,
+        one_writer: false,
         break_with: break_with.map(|text| text.parse().unwrap()),
     }
 }

@@ -29,6 +29,7 @@ fn target(vm: &str, ports: &[(u32, Option<&str>)]) -> TargetSpec {
         log: crate::model::LogSpec::default(),
         hold_bytes: 0,
         replay_bytes: 0,
+        one_writer: false,
         break_with: None,
     });
     TargetSpec {

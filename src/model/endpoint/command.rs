@@ -20,9 +20,10 @@ impl ExecCommand {
         })
     }
 
-    /// Takes the words. `None` if there is none, or one that no command line can hold (a NUL).
+    /// Takes the words. `None` if there is no program, or a word that no command line can hold (a NUL).
     pub fn from_words(words: Vec<String>) -> Option<Self> {
-        let can_be_written = !words.is_empty() && !words.iter().any(|word| word.contains('\0'));
+        let can_be_written = words.first().is_some_and(|program| !program.is_empty())
+            && !words.iter().any(|word| word.contains('\0'));
         can_be_written.then_some(Self { words, written: None })
     }
 

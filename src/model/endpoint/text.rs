@@ -1,5 +1,5 @@
-//! Endpoints as strings in YAML and JSON: one spelling everywhere, and a schema that says so. A client that is
-//! a command may also be a list of words, `{exec: [PROGRAM, ARGUMENT, …]}`, which needs no quotes.
+//! Endpoints as strings in YAML and JSON: one spelling everywhere, and a schema that says so. An
+//! `exec:` may also be a list of words, `{exec: [PROGRAM, ARGUMENT, …]}`, which needs no quotes.
 
 use super::{Address, ClientSpec, EndpointError, EndpointSpec, ExecCommand};
 use crate::model::break_with::BreakWith;
@@ -41,11 +41,23 @@ impl<'de, T: FromStr<Err = EndpointError> + From<ExecCommand>> Visitor<'de> for 
     }
 }
 
+impl From<ExecCommand> for EndpointSpec {
+    fn from(command: ExecCommand) -> Self {
+        Self::new(None, Address::Exec(command))
+    }
+}
+
+impl From<ExecCommand> for BreakWith {
+    fn from(command: ExecCommand) -> Self {
+        Self::Exec(command.words().to_vec())
+    }
+}
+
 impl From<ExecCommand> for ClientSpec {
     fn from(command: ExecCommand) -> Self {
         Self {
             prefix: None,
-            endpoint: EndpointSpec::new(None, Address::Exec(command)),
+            endpoint: command.into(),
         }
     }
 }
@@ -61,17 +73,6 @@ fn text_or_command(text: Schema) -> Schema {
     }] })
 }
 
-fn only_text(text: Schema) -> Schema {
-    text
-}
-
-fn read_text<'de, T: FromStr<Err = EndpointError>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    let text = Cow::<'de, str>::deserialize(deserializer)?;
-    text.parse().map_err(D::Error::custom)
-}
-
 fn read_text_or_command<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: FromStr<Err = EndpointError> + From<ExecCommand>,
@@ -80,9 +81,9 @@ where
     deserializer.deserialize_any(TextOrCommand(PhantomData))
 }
 
-/// Writes a type that has a grammar as the string of that grammar.
+/// Writes a type that has a grammar as the string of that grammar, and reads a command as a list too.
 macro_rules! string_in_files {
-    ($type:ty, $read:ident, $schema:ident, $name:literal, $description:literal, [$($example:literal),+]) => {
+    ($type:ty, $name:literal, $description:literal, [$($example:literal),+]) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -91,7 +92,7 @@ macro_rules! string_in_files {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                $read(deserializer)
+                read_text_or_command(deserializer)
             }
         }
 
@@ -105,7 +106,7 @@ macro_rules! string_in_files {
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                $schema(json_schema!({ "type": "string", "format": $name, "description": $description, "examples": [$($example),+] }))
+                text_or_command(json_schema!({ "type": "string", "format": $name, "description": $description, "examples": [$($example),+] }))
             }
         }
     };
@@ -113,8 +114,6 @@ macro_rules! string_in_files {
 
 string_in_files!(
     EndpointSpec,
-    read_text,
-    only_text,
     "Endpoint",
     "An endpoint, `[listen:|connect:]KIND:ADDRESS[,option=value…]`; docs/reference/endpoints.md has the grammar",
     [
@@ -126,8 +125,6 @@ string_in_files!(
 );
 string_in_files!(
     ClientSpec,
-    read_text_or_command,
-    text_or_command,
     "Client",
     "A client of a bridge, `[console=|gdb=|kd=|ro=]ENDPOINT`, with our role",
     [
@@ -138,8 +135,6 @@ string_in_files!(
 );
 string_in_files!(
     BreakWith,
-    read_text,
-    only_text,
     "BreakWith",
     "How BREAK reaches the guest, `telnet|rfc2217|tty|qmp:PATH[,id=ID]|exec:COMMAND|none`",
     ["qmp:/run/vm/qmp.sock,id=ser0", "telnet", "none"]
@@ -179,7 +174,13 @@ mod tests {
             "{}",
         ] {
             assert!(serde_json::from_str::<ClientSpec>(wrong).is_err(), "{wrong}");
+            assert!(serde_json::from_str::<EndpointSpec>(wrong).is_err(), "{wrong}");
         }
+        let list = r#"{"exec": ["nc", "-U", "a b"]}"#;
+        let endpoint: EndpointSpec = serde_json::from_str(list).unwrap();
+        assert_eq!(endpoint, "exec:nc -U 'a b'".parse().unwrap());
+        let way: BreakWith = serde_json::from_str(list).unwrap();
+        assert_eq!(way, "exec:nc -U 'a b'".parse().unwrap());
     }
 
     #[test]
@@ -195,15 +196,15 @@ mod tests {
     #[test]
     fn the_schema_is_a_string_whose_examples_parse() {
         let schema = schemars::schema_for!(EndpointSpec).to_value();
-        assert_eq!(schema["type"], "string");
-        for example in schema["examples"].as_array().unwrap() {
+        assert_eq!(schema["anyOf"][0]["type"], "string");
+        for example in schema["anyOf"][0]["examples"].as_array().unwrap() {
             example.as_str().unwrap().parse::<EndpointSpec>().unwrap();
         }
         let schema = schemars::schema_for!(ClientSpec).to_value();
         for example in schema["anyOf"][0]["examples"].as_array().unwrap() {
             example.as_str().unwrap().parse::<ClientSpec>().unwrap();
         }
-        for example in schemars::schema_for!(BreakWith).to_value()["examples"]
+        for example in schemars::schema_for!(BreakWith).to_value()["anyOf"][0]["examples"]
             .as_array()
             .unwrap()
         {

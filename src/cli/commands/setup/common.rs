@@ -156,6 +156,7 @@ impl CommonArgs {
                 },
                 hold_bytes: 0,
                 replay_bytes: 0,
+                one_writer: false,
                 break_with: None,
             }],
             gdb_stub: self.gdbstub.map(|port| GdbStubSpec {

@@ -1,7 +1,7 @@
 //! The documents of profiles have every key of the schema, and no other.
 
-use super::shipped;
-use crate::config::load::schema;
+use super::{base, shipped};
+use crate::config::load::{parse, schema};
 use crate::config::node::{Content, Node};
 use crate::config::yaml::nodes;
 use serde_json::Value;
@@ -96,4 +96,21 @@ fn the_documented_profile_has_every_key() {
     keys_of(&nodes(&text).unwrap().root, "", &mut found);
     let missing: Vec<String> = all_keys().difference(&found).cloned().collect();
     assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn a_command_may_be_a_list_wherever_a_port_names_one() {
+    let port = "port: 1, as: console+gdb, one_writer: true";
+    let of = |attach: &str, way: &str| {
+        let text = format!(
+            "version: 1\ntargets: {{a: {{host: qemu, vm: x, ports: [{{{port}, attach: {attach}, break_with: {way}}}]}}}}"
+        );
+        parse(&text, &base()).unwrap().1
+    };
+    let lists = of("{exec: [nc, -U, \"a b\"]}", "{exec: [brk, \"it's\"]}");
+    let texts = of("\"exec:nc -U 'a b'\"", "\"exec:brk \\\"it's\\\"\"");
+    assert_eq!(lists, texts);
+    assert!(lists[0].ports[0].one_writer);
+    let attach = lists[0].ports[0].attach.as_ref().unwrap();
+    assert_eq!(attach.to_string(), "exec:nc -U 'a b'");
 }

@@ -122,6 +122,26 @@ fn wrong_keys_of_a_target_are_told_apart() {
             "expected telnet, rfc2217",
         ),
         (
+            "ports: [{port: 1, as: gdb, one_writer: true}]",
+            "`one_writer` is for consoles (`as: console` or `console+gdb`), and the port has `as: gdb`",
+        ),
+        (
+            "ports: [{port: 1, as: console, one_writer: 1}]",
+            "expected true or false",
+        ),
+        (
+            "ports: [{port: 1, as: console, attach: {exec: []}}]",
+            "`targets.a.ports[0].attach",
+        ),
+        (
+            "ports: [{port: 1, as: console, attach: {run: [a]}}]",
+            "`targets.a.ports[0].attach",
+        ),
+        (
+            "ports: [{port: 1, as: console, attach: {exec: [\"\", a]}}]",
+            "`exec` needs a program",
+        ),
+        (
             "ports: [{port: 1, as: console, tunnel: vpn}]",
             "expected one of ssh",
         ),
