@@ -123,6 +123,7 @@ fn target(vm: &str, attach: Option<&str>) -> TargetSpec {
             log: LogSpec::default(),
             hold_bytes: 0,
             replay_bytes: 0,
+            one_writer: false,
             break_with: None,
         }],
         gdb_stub: None,
