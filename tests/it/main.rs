@@ -63,6 +63,8 @@ fn main() -> std::process::ExitCode {
         return code;
     }
     if let Some(code) = ssh_probe::called(std::env::args()) {
+        return code;
+    }
     if let Some(code) = terminal_panic::child() {
         return code;
     }
