@@ -173,7 +173,7 @@ impl HypervisorEnd {
             Action::HalfClose => self.stream()?.shutdown(Shutdown::Write),
             Action::ExpectEnd => self.expect_end(),
             Action::Close => {
-                self.stream = None;
+                self.hang_up();
                 Ok(())
             }
             Action::Reset => self.reset(),
@@ -189,7 +189,7 @@ impl HypervisorEnd {
                 self.listen(BACKLOG)
             }
             Action::Away(time) => {
-                self.stream = None;
+                self.hang_up();
                 self.listener = None;
                 rest(*time);
                 self.listen(BACKLOG)
@@ -324,6 +324,15 @@ impl HypervisorEnd {
             "there was more: `{}`",
             rest.escape_ascii()
         )))
+    }
+
+    /// Closes the connection for everybody: a process that another thread is just starting has a copy of the
+    /// descriptor until its program begins, and would keep the connection for as long.
+    fn hang_up(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            // The other side may have gone first.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
     }
 
     fn reset(&mut self) -> io::Result<()> {
