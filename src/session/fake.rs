@@ -1,5 +1,4 @@
-//! A host in memory for tests: files, processes, one hypervisor with powers, and a fuse that kills vmserial at any
-//! effect.
+//! A host in memory for tests: files, processes, one hypervisor with powers, a fuse that kills vmserial at any effect.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use crate::driver::{Capabilities, Driver};

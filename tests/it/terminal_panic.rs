@@ -6,7 +6,7 @@
 use crate::kit::Sandbox;
 use crate::terminal_rig::OnTerminal;
 use libtest_mimic::Trial;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::process::{Command, ExitCode};
 use vmserial::runner::sys::TerminalState;
 
@@ -27,11 +27,12 @@ pub fn trials() -> Vec<Trial> {
 pub fn child() -> Option<ExitCode> {
     std::env::var_os(ASKED)?;
     let raw = TerminalState::raw().expect("a terminal");
-    println!("raw\r");
+    let mut output = std::io::stdout();
+    writeln!(output, "raw\r").unwrap();
     let key = || std::io::stdin().read(&mut [0]).is_ok();
     assert!(key());
     let panicked = std::thread::spawn(|| panic!("on purpose")).join().is_err();
-    println!("panicked: {panicked}");
+    writeln!(output, "panicked: {panicked}").unwrap();
     // The terminal is looked at while we still have it: it is the hook that put it back, and not the end of `raw`.
     assert!(key());
     std::mem::forget(raw);

@@ -94,6 +94,7 @@ fn a_tcp_port_of_another_host(engine: &str) {
     let line = bridge.wait_line("target up");
     assert!(line.contains("connected"), "{line}");
     let mut client = connect(&sandbox.path("c"));
+    bridge.wait_line("client 1 attached");
     vm.write_all(b"login: ").unwrap();
     read_until(&mut client, b"login: ");
     client.write_all(b"root\n").unwrap();
