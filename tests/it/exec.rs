@@ -1,7 +1,7 @@
 //! `exec:` endpoints: a command's standard input and output as a stream, and its whole life.
 
 use crate::bridge_rig::{accepted, random, read_exactly, up, vm};
-use crate::kit::{Running, Sandbox, connect, read_until, wait_until};
+use crate::kit::{Running, Sandbox, connect, has_ended, read_until, wait_until};
 use libtest_mimic::{Failed, Trial};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -247,11 +247,7 @@ fn a_deaf_command_is_killed_with_its_children() {
     bridge.signal("INT");
     assert_eq!(bridge.wait_end(), 130);
     for pid in pids.split_whitespace() {
-        // The grandchild is the system's to reap now.
-        wait_until("it is gone", || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            (stat.is_empty() || stat.contains(") Z ")).then_some(())
-        });
+        wait_until("it is gone", || has_ended(pid).then_some(()));
     }
 }
 

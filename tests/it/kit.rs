@@ -397,6 +397,12 @@ pub fn read_until(stream: &mut impl Read, part: &[u8]) -> Vec<u8> {
     all
 }
 
+/// Tells whether a process has ended. An orphan that ended is the system's to reap, which may take its time.
+pub fn has_ended(pid: impl std::fmt::Display) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
+}
+
 pub fn contains(all: &[u8], part: &[u8]) -> bool {
     part.is_empty() || all.windows(part.len()).any(|window| window == part)
 }

@@ -1,7 +1,7 @@
 //! The runner of a host behind SSH, on a real OpenSSH server. Each trial calls this binary again: settings are a
 //! process's own, and so are its connections.
 
-use crate::kit::Sandbox;
+use crate::kit::{Sandbox, has_ended};
 use crate::sshd::{Sshd, missing};
 use libtest_mimic::{Completion, Failed, Trial};
 use std::io::{Read, Write};
@@ -304,7 +304,7 @@ fn a_deadline_ends_the_command_there(runner: &SshRunner) {
     assert!(matches!(error, RunError::DeadlinePassed { .. }), "{error}");
     let pid: u32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
     let limit = long();
-    while Path::new(&format!("/proc/{pid}")).exists() {
+    while !has_ended(pid) {
         assert!(!limit.deadline.passed(Instant::now()), "{pid} goes on");
         std::thread::park_timeout(Duration::from_millis(20));
     }

@@ -152,6 +152,7 @@ fn through_a_jump(engine: &str) {
     let mut vm = accepted(&listener);
     bridge.wait_line("target up");
     let mut client = connect(&sandbox.path("c"));
+    bridge.wait_line("client 1 attached");
     // A dial that took too long was given up, and this was its stream: the next one is the bridge's.
     while vm.write_all(b"from afar").is_err() {
         vm = accepted(&listener);
