@@ -34,6 +34,13 @@ pub fn trials() -> Vec<Trial> {
             a_break_is_held();
             Ok(Completion::Completed)
         }),
+        Trial::ignorable_test("tty::modem_lines_are_set", move || {
+            if !strace {
+                return Ok::<_, Failed>(Completion::ignored_with("`strace` is not there (Debian: strace)"));
+            }
+            modem_lines_are_set();
+            Ok(Completion::Completed)
+        }),
     ]
 }
 
@@ -280,6 +287,51 @@ fn what_is_no_device_is_refused() {
     let ended = sandbox.run(["bridge", "tty:COM3,baud=115200", "pty", "--wait", "200ms"]);
     assert_eq!(ended.code, Some(7), "{ended:?}");
     assert!(ended.stderr.contains("target away: absent"), "{ended:?}");
+}
+
+/// A pseudo terminal has no modem lines: what is asked of the system is what a serial port would be asked.
+fn modem_lines_are_set() {
+    let sandbox = Sandbox::new();
+    let mut wire = Wire::plug_in(sandbox.path("d"));
+    let target = sandbox.endpoint("tty", "d");
+    let mut bridge = sandbox.start(["-v", "bridge", &target, "listen:rfc2217:0"]);
+    let line = bridge.wait_line("listening client 1 ");
+    let address = line.split_once("rfc2217:").unwrap().1.to_owned();
+    bridge.wait_line("target up");
+    let trace = sandbox.path("trace");
+    let mut strace = Running::start(
+        Command::new("strace")
+            .args(["-f", "-e", "trace=ioctl", "-o"])
+            .arg(&trace)
+            .args(["-p", &bridge.pid().to_string()]),
+    );
+    strace.wait_line("attached");
+    let mut client = std::net::TcpStream::connect(address).unwrap();
+    // RFC 2217: WILL COM-PORT-OPTION, and SET-CONTROL (5) DTR on (8), DTR off (9), RTS on (11), RTS off (12).
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(&[255, 251, 44]).unwrap();
+    // NOTIFY-MODEMSTATE: carrier, data set ready, clear to send.
+    read_until(&mut client, &[255, 250, 44, 107]);
+    for value in [8, 9, 11, 12] {
+        client.write_all(&[255, 250, 44, 5, value, 255, 240]).unwrap();
+        // Each is acknowledged (105) with what was asked for.
+        read_until(&mut client, &[255, 250, 44, 105, value, 255, 240]);
+    }
+    wait_until("the lines were set", || {
+        let text = std::fs::read_to_string(&trace).unwrap_or_default();
+        let seen: Vec<&str> = text.lines().filter(|line| line.contains("TIOCM")).collect();
+        let all = ["TIOCM_DTR", "TIOCM_RTS"].iter().all(|line| {
+            ["TIOCMBIS", "TIOCMBIC"]
+                .iter()
+                .all(|way| seen.iter().any(|seen| seen.contains(way) && seen.contains(line)))
+        });
+        all.then_some(())
+    });
+    kill(strace.pid(), "TERM");
+    strace.wait_end();
+    // A device that has no such lines still passes bytes.
+    client.write_all(b"on").unwrap();
+    assert_eq!(read_exactly(&mut wire, 2), b"on");
 }
 
 fn a_break_is_held() {
