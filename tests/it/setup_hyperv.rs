@@ -4,6 +4,7 @@
 mod debug;
 mod doctor;
 mod refusals;
+mod ssh;
 mod undo;
 
 use crate::kit::{Ended, Sandbox};
@@ -39,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(debug::trials());
     trials.extend(doctor::trials());
     trials.extend(refusals::trials());
+    trials.extend(ssh::trials());
     trials.extend(undo::trials());
     trials
 }
