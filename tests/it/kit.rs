@@ -23,6 +23,28 @@ pub struct Sandbox {
     variables: Vec<(&'static str, String)>,
 }
 
+impl Drop for Sandbox {
+    /// A trial that failed half-way may have left a VM, which would run on in a folder that is gone.
+    fn drop(&mut self) {
+        let own = self.path("").display().to_string();
+        for vm in std::fs::read_dir(self.path("state/run"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let pid = std::fs::read_to_string(vm.path().join("qemu.pid")).unwrap_or_default();
+            let line = std::fs::read_to_string(format!("/proc/{}/cmdline", pid.trim())).unwrap_or_default();
+            if line.contains(&own) {
+                // It may have ended meanwhile.
+                let _ = Command::new("kill")
+                    .args(["-KILL", pid.trim()])
+                    .stderr(Stdio::null())
+                    .status();
+            }
+        }
+    }
+}
+
 impl Sandbox {
     pub fn new() -> Self {
         let folder = tempfile::Builder::new()
