@@ -356,6 +356,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = self.said();
+            let _ = writeln!(std::io::stderr(), "It said:\n{said}");
+        }
         // Ended already is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -66,13 +66,26 @@ fn via_unix(sandbox: &Sandbox) -> String {
     format!("{},via=lab", sandbox.endpoint("connect:unix", "vm"))
 }
 
+/// Returns the stream that the bridge has. A dial that took too long was given up, and its stream came first.
+fn in_use<S: std::os::fd::AsFd>(mut vm: S, mut next: impl FnMut() -> S) -> S {
+    use rustix::net::{RecvFlags, recv};
+    let is_over = |vm: &S| {
+        recv(vm, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(_, count)| count == 0)
+    };
+    while is_over(&vm) {
+        vm = next();
+    }
+    vm
+}
+
 fn a_unix_socket_of_another_host(engine: &str) {
     let sandbox = sandbox(engine);
     let _server = Sshd::start(&sandbox);
     let listener = vm(&sandbox);
     let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
-    let mut vm = accepted(&listener);
+    let vm = accepted(&listener);
     bridge.wait_line("target up");
+    let mut vm = in_use(vm, || accepted(&listener));
     let mut client = connect(&sandbox.path("c"));
     client.write_all(b"question\n").unwrap();
     read_until(&mut vm, b"question\n");
@@ -90,9 +103,10 @@ fn a_tcp_port_of_another_host(engine: &str) {
     // The port of the server is written out: the configuration has none for this name.
     let target = format!("connect:tcp:127.0.0.1:{port},via=127.0.0.1:{}", server.port);
     let mut bridge = bridge(&sandbox, &target);
-    let (mut vm, _) = listener.accept().unwrap();
+    let (vm, _) = listener.accept().unwrap();
     let line = bridge.wait_line("target up");
     assert!(line.contains("connected"), "{line}");
+    let mut vm = in_use(vm, || listener.accept().unwrap().0);
     let mut client = connect(&sandbox.path("c"));
     bridge.wait_line("client 1 attached");
     vm.write_all(b"login: ").unwrap();
@@ -149,14 +163,12 @@ fn through_a_jump(engine: &str) {
         server.port
     );
     let mut bridge = bridge(&sandbox, &target);
-    let mut vm = accepted(&listener);
+    let vm = accepted(&listener);
     bridge.wait_line("target up");
+    let mut vm = in_use(vm, || accepted(&listener));
     let mut client = connect(&sandbox.path("c"));
     bridge.wait_line("client 1 attached");
-    // A dial that took too long was given up, and this was its stream: the next one is the bridge's.
-    while vm.write_all(b"from afar").is_err() {
-        vm = accepted(&listener);
-    }
+    vm.write_all(b"from afar").unwrap();
     read_until(&mut client, b"from afar");
     wait_until("both servers were logged in to", || {
         (server.logins() > 0).then_some(())
@@ -170,8 +182,9 @@ fn a_vm_that_reboots_costs_no_login(engine: &str) {
     let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
     let mut client = connect(&sandbox.path("c"));
     for boot in 0..5 {
-        let mut vm = accepted(&listener);
+        let vm = accepted(&listener);
         bridge.wait_line("target up");
+        let mut vm = in_use(vm, || accepted(&listener));
         vm.write_all(format!("boot {boot}\n").as_bytes()).unwrap();
         read_until(&mut client, format!("boot {boot}\n").as_bytes());
         drop(vm);
@@ -195,8 +208,9 @@ fn a_lost_link_comes_back(engine: &str) {
         _ => "lost the connection to lab: the host closed it",
     };
     assert!(line.contains(reason), "{line}");
-    let mut second = accepted(&listener);
+    let second = accepted(&listener);
     bridge.wait_line("target up");
+    let mut second = in_use(second, || accepted(&listener));
     second.write_all(b"again").unwrap();
     read_until(&mut client, b"again");
     drop((first, second));

@@ -111,6 +111,8 @@ impl TargetSide {
         now: Instant,
         openings: Openings,
     ) -> Result<Self, Problem> {
+        // The dial and a tick of the timer fit into the pause that was promised.
+        let every = every - every / 20;
         let mut side = Self {
             source: source.clone(),
             openings,
@@ -386,8 +388,7 @@ fn failed(reason: String, endpoint: Option<EndpointSpec>) -> DialResult {
 fn beat(now: Instant, pause: Duration) -> Instant {
     static FIRST: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let since = now.saturating_duration_since(*FIRST.get_or_init(|| now));
-    // The look, the dial and a tick of the timer fit into the pause that was promised.
-    let pause = (pause - pause / 20).max(Duration::from_millis(1));
+    let pause = pause.max(Duration::from_millis(1));
     let over = since.as_nanos() % pause.as_nanos();
     now + pause - Duration::from_nanos(u64::try_from(over).unwrap_or(0))
 }
