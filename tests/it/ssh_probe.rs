@@ -1,7 +1,7 @@
 //! The runner of a host behind SSH, on a real OpenSSH server. Each trial calls this binary again: settings are a
 //! process's own, and so are its connections.
 
-use crate::kit::{Sandbox, has_ended};
+use crate::kit::{Sandbox, has_ended, is_fast};
 use crate::sshd::{Sshd, missing};
 use libtest_mimic::{Completion, Failed, Trial};
 use std::io::{Read, Write};
@@ -63,7 +63,9 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn trial(engine: &'static str, probe: &'static str, more: &'static str, name: &'static str) -> Trial {
-    let reason = missing();
+    // A hundred logins take their time.
+    let left_out = || is_fast().then(|| "the SSH runner is left out (VMSERIAL_TEST_FAST=1)".to_owned());
+    let reason = missing().or_else(left_out);
     Trial::ignorable_test(format!("ssh_runner::{engine}::{name}"), move || {
         if let Some(reason) = reason {
             return Ok(Completion::ignored_with(reason));
