@@ -95,6 +95,8 @@ pub struct State {
     pub incoming: VecDeque<u8>,
     /// The far end says no more.
     pub incoming_ended: bool,
+    /// The far end is a command, whose status comes after its last word: until then its stream has not ended.
+    pub status_follows: bool,
     /// Standard error of a command.
     pub stderr: Vec<u8>,
     /// To be written to the far end.
@@ -283,7 +285,7 @@ impl SshStream {
             // A command that failed ends its stream with the reason.
             Some(Ok(Some(Status::Exited(0)) | None)) => Some(Ok(0)),
             Some(Ok(Some(status))) => Some(Err(io::Error::other(how_it_ended(*status, &state.stderr)))),
-            None if state.incoming_ended && !state.collects => Some(Ok(0)),
+            None if state.incoming_ended && !state.collects && !state.status_follows => Some(Ok(0)),
             None => None,
         }
     }

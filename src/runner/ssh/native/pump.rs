@@ -35,6 +35,7 @@ pub fn pump(line: &mut Line, open: &mut Open) -> Result<(bool, bool), String> {
     let mut state = open.pipe.lock();
     if ended && !state.incoming_ended {
         state.incoming_ended = true;
+        state.status_follows = open.is_command;
         moved = true;
         open.pipe.tell(state);
         state = open.pipe.lock();
