@@ -124,6 +124,9 @@ fn reboots(seed: u64, kinds: [&str; 2]) {
             // They talk, if both are there; else it is said to nobody, and nobody gets it later.
             0 | 1 if vms[other].up => talk(&mut vms, size),
             0 | 1 => {
+                // What TCP took for one that has just left is lost, and nobody can count it.
+                let gone = &vms[other];
+                gone.wait(&mut bridge, gone.gone, gone.boots);
                 vms[which].end.play(&[Action::Send(random(size))]).unwrap();
                 dropped[which] += size as u64;
                 let counter = ["dropped_from_target", "dropped_to_target"][which];
