@@ -159,6 +159,8 @@ impl Tunnel {
 
 impl Ssh {
     async fn connect(&mut self) -> io::Result<LocalStream> {
+        // Looked at before: the answer may be here by the time that we know of the connection.
+        let before = self.answers.borrow_and_update().count;
         let stream = loop {
             if let Ok(stream) = sys::connect_local(&self.socket).await {
                 break stream;
@@ -169,7 +171,6 @@ impl Ssh {
             }
         };
         self.owed = true;
-        let before = self.answers.borrow_and_update().count;
         let answers = tokio::select! {
             answers = self.answers.wait_for(|answers| answers.count > before) => {
                 answers.map(|answers| answers.clone()).unwrap_or_default()

@@ -2,7 +2,9 @@
 
 pub use crate::bytes::random;
 use crate::kit::{PATIENCE, Running, Sandbox, connect};
-use std::io::{ErrorKind, Read};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 pub fn vm(sandbox: &Sandbox) -> UnixListener {
@@ -16,6 +18,24 @@ pub fn accepted(listener: &UnixListener) -> UnixStream {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream
+}
+
+/// Returns the VM's end of the stream that the bridge has: the one on which the client is heard. Others were dialled before
+/// a link was lost, and wait to be accepted for ever.
+pub fn in_use<S: Read + AsFd>(client: &mut UnixStream, mut next: impl FnMut() -> S) -> S {
+    const HELLO: &[u8] = b"hello";
+    client.write_all(HELLO).unwrap();
+    loop {
+        let mut vm = next();
+        let mut polled = [PollFd::new(&vm, PollFlags::IN)];
+        let heard = poll(&mut polled, Some(&Timespec::try_from(PATIENCE).unwrap())).unwrap();
+        assert!(heard > 0, "neither a word nor an end within {PATIENCE:?}");
+        let mut words = [0; HELLO.len()];
+        if vm.read_exact(&mut words).is_ok() {
+            assert_eq!(words, *HELLO);
+            return vm;
+        }
+    }
 }
 
 /// Starts a bridge from `vm` to the clients, with words of its own in front; everything worth knowing is said with `-v`.

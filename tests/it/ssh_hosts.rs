@@ -1,5 +1,6 @@
 //! Targets on a host behind a real OpenSSH server: the login and its refusals, plan, apply and undo.
 
+use crate::bridge_rig::{accepted, in_use};
 use crate::kit::{Ended, Sandbox, connect, read_until};
 use crate::sshd::{Sshd, missing};
 use crate::terminal_rig::OnTerminal;
@@ -187,9 +188,9 @@ fn the_bridge_goes_through_ssh_too() {
     let more = ["--endpoint", &vm, "--yes", "--serve", &client];
     let mut bridge = lab.sandbox.start(words.into_iter().chain(more));
     bridge.wait_line("ready");
-    let (mut vm, _) = listener.accept().unwrap();
     bridge.wait_line("target up");
     let mut client = connect(&lab.sandbox.path("c"));
+    let mut vm = in_use(&mut client, || accepted(&listener));
     std::io::Write::write_all(&mut vm, b"login: ").unwrap();
     read_until(&mut client, b"login: ");
 }

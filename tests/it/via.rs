@@ -1,6 +1,6 @@
 //! `via=`: streams through a real OpenSSH server, by both engines.
 
-use crate::bridge_rig::{accepted, random, read_exactly, vm};
+use crate::bridge_rig::{accepted, in_use, random, read_exactly, vm};
 use crate::kit::{Running, Sandbox, connect, read_until, wait_until};
 use crate::sshd::{Sshd, missing};
 use libtest_mimic::{Failed, Trial};
@@ -66,27 +66,14 @@ fn via_unix(sandbox: &Sandbox) -> String {
     format!("{},via=lab", sandbox.endpoint("connect:unix", "vm"))
 }
 
-/// Returns the stream that the bridge has. A dial that took too long was given up, and its stream came first.
-fn in_use<S: std::os::fd::AsFd>(mut vm: S, mut next: impl FnMut() -> S) -> S {
-    use rustix::net::{RecvFlags, recv};
-    let is_over = |vm: &S| {
-        recv(vm, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT).is_ok_and(|(_, count)| count == 0)
-    };
-    while is_over(&vm) {
-        vm = next();
-    }
-    vm
-}
-
 fn a_unix_socket_of_another_host(engine: &str) {
     let sandbox = sandbox(engine);
     let _server = Sshd::start(&sandbox);
     let listener = vm(&sandbox);
     let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
-    let vm = accepted(&listener);
     bridge.wait_line("target up");
-    let mut vm = in_use(vm, || accepted(&listener));
     let mut client = connect(&sandbox.path("c"));
+    let mut vm = in_use(&mut client, || accepted(&listener));
     client.write_all(b"question\n").unwrap();
     read_until(&mut vm, b"question\n");
     vm.write_all(b"answer\n").unwrap();
@@ -103,12 +90,10 @@ fn a_tcp_port_of_another_host(engine: &str) {
     // The port of the server is written out: the configuration has none for this name.
     let target = format!("connect:tcp:127.0.0.1:{port},via=127.0.0.1:{}", server.port);
     let mut bridge = bridge(&sandbox, &target);
-    let (vm, _) = listener.accept().unwrap();
     let line = bridge.wait_line("target up");
     assert!(line.contains("connected"), "{line}");
-    let mut vm = in_use(vm, || listener.accept().unwrap().0);
     let mut client = connect(&sandbox.path("c"));
-    bridge.wait_line("client 1 attached");
+    let mut vm = in_use(&mut client, || listener.accept().unwrap().0);
     vm.write_all(b"login: ").unwrap();
     read_until(&mut client, b"login: ");
     client.write_all(b"root\n").unwrap();
@@ -163,11 +148,9 @@ fn through_a_jump(engine: &str) {
         server.port
     );
     let mut bridge = bridge(&sandbox, &target);
-    let vm = accepted(&listener);
     bridge.wait_line("target up");
-    let mut vm = in_use(vm, || accepted(&listener));
     let mut client = connect(&sandbox.path("c"));
-    bridge.wait_line("client 1 attached");
+    let mut vm = in_use(&mut client, || accepted(&listener));
     vm.write_all(b"from afar").unwrap();
     read_until(&mut client, b"from afar");
     wait_until("both servers were logged in to", || {
@@ -182,9 +165,8 @@ fn a_vm_that_reboots_costs_no_login(engine: &str) {
     let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
     let mut client = connect(&sandbox.path("c"));
     for boot in 0..5 {
-        let vm = accepted(&listener);
         bridge.wait_line("target up");
-        let mut vm = in_use(vm, || accepted(&listener));
+        let mut vm = in_use(&mut client, || accepted(&listener));
         vm.write_all(format!("boot {boot}\n").as_bytes()).unwrap();
         read_until(&mut client, format!("boot {boot}\n").as_bytes());
         drop(vm);
@@ -199,8 +181,8 @@ fn a_lost_link_comes_back(engine: &str) {
     let listener = vm(&sandbox);
     let mut bridge = bridge(&sandbox, &via_unix(&sandbox));
     let mut client = connect(&sandbox.path("c"));
-    let first = accepted(&listener);
     bridge.wait_line("target up");
+    let first = in_use(&mut client, || accepted(&listener));
     server.drop_connections();
     let line = bridge.wait_line("target away");
     let reason = match engine {
@@ -208,17 +190,16 @@ fn a_lost_link_comes_back(engine: &str) {
         _ => "lost the connection to lab: the host closed it",
     };
     assert!(line.contains(reason), "{line}");
-    let second = accepted(&listener);
     bridge.wait_line("target up");
-    let mut second = in_use(second, || accepted(&listener));
+    let mut second = in_use(&mut client, || accepted(&listener));
     second.write_all(b"again").unwrap();
     read_until(&mut client, b"again");
     drop((first, second));
     server.stop();
     bridge.wait_line("Connection refused");
     server.restart();
-    let mut third = accepted(&listener);
     bridge.wait_line("target up");
+    let mut third = in_use(&mut client, || accepted(&listener));
     third.write_all(b"third").unwrap();
     read_until(&mut client, b"third");
 }
