@@ -301,7 +301,7 @@ fn a_deadline_ends_the_command_there(runner: &SshRunner) {
     let pid = data("pid");
     let text = format!("echo $$ > '{}'; exec sleep 1000", pid.display());
     let error = runner
-        .run(&shell(&text), &within(Duration::from_secs(2)))
+        .run(&shell(&text), &within(Duration::from_secs(8)))
         .unwrap_err();
     assert!(matches!(error, RunError::DeadlinePassed { .. }), "{error}");
     let pid: u32 = std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap();

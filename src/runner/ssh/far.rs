@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 /// How long an end of a command that nobody waits for any more may take.
 const END: Duration = Duration::from_secs(5);
 
+/// How long a killed process may take to be gone, with the login that finds that out.
+const KILLED: Duration = Duration::from_secs(20);
+
 /// Between two looks at a process that is to end.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -226,27 +229,20 @@ impl SshRunner {
         if !self.is_running(process, wait)? {
             return Ok(());
         }
-        self.signal("-TERM", process.pid, wait)?;
-        self.wait_for_its_end(process, wait)
-    }
-
-    fn wait_for_its_end(&self, process: &ProcessRef, wait: &Wait) -> Result<(), RunError> {
+        let what = format!("end the process {}", process.pid);
+        let text = "kill -TERM \"$1\" 2>/dev/null || ! kill -0 \"$1\" 2>/dev/null";
+        let output = self.script(&what, text, [process.pid.to_string()], b"", wait)?;
+        files::succeeded(&what, &self.host, output)?;
         while self.is_running(process, wait)? {
             std::thread::park_timeout(LOOK.min(wait.deadline.remaining(Instant::now())));
         }
         Ok(())
     }
-
-    fn signal(&self, signal: &str, pid: u32, wait: &Wait) -> Result<(), RunError> {
-        let what = format!("end the process {pid}");
-        let text = "kill \"$1\" \"$2\" 2>/dev/null || ! kill -0 \"$2\" 2>/dev/null";
-        let output = self.script(&what, text, [signal.to_owned(), pid.to_string()], b"", wait)?;
-        files::succeeded(&what, &self.host, output).map(|_| ())
-    }
 }
 
 const END_SCRIPT: &str = include_str!("../../../templates/sh/end.sh");
 const START: &str = include_str!("../../../templates/sh/start.sh");
+const KILL: &str = include_str!("../../../templates/sh/kill.sh");
 const STARTED: &str = include_str!("../../../templates/sh/started.sh");
 const FIND_STARTED: &str = include_str!("../../../templates/sh/find-started.sh");
 
@@ -313,14 +309,15 @@ impl Runner for SshRunner {
             result => return result,
         }
         let grace = Wait::new(
-            Deadline::after(Instant::now(), END),
+            Deadline::after(Instant::now(), KILLED),
             wait.cancel.clone(),
             format!("the killed process {} to be gone", process.pid),
         );
-        if self.is_running(process, &grace)? {
-            self.signal("-KILL", process.pid, &grace)?;
-        }
-        self.wait_for_its_end(process, &grace)
+        // One command, since each may cost a login.
+        let what = format!("kill the process {}", process.pid);
+        let arguments = [process.pid.to_string(), process.start_time.to_string()];
+        let output = self.script(&what, KILL, arguments, b"", &grace)?;
+        files::succeeded(&what, &self.host, output).map(|_| ())
     }
 
     fn find_started(&self, log: &HostPath, wait: &Wait) -> Result<Option<ProcessRef>, RunError> {
