@@ -181,13 +181,8 @@ impl Validator<'_> {
                 self.issue(&here.key("port"), format!("port {} stands twice", port.port));
             }
             specs.extend(self.port(&here, port, home, &mut served));
-            for (key, present) in [
-                ("tunnel", port.tunnel.is_some()),
-                ("firewall", port.firewall.is_some()),
-            ] {
-                if present {
-                    unserved.push(format!("ports[{index}].{key}"));
-                }
+            if port.firewall.is_some() {
+                unserved.push(format!("ports[{index}].firewall"));
             }
         }
         specs.sort_by_key(|port| port.port);

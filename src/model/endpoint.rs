@@ -3,6 +3,7 @@
 mod command;
 mod parse;
 mod place;
+mod reach;
 mod text;
 mod tty;
 

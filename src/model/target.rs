@@ -6,7 +6,7 @@ use crate::model::host::HostRef;
 use crate::model::log::LogSpec;
 use crate::model::policy::Policy;
 use crate::model::port::PortIndex;
-use crate::model::profile::{GuestOs, SecureBoot};
+use crate::model::profile::{GuestOs, SecureBoot, Tunnel};
 use crate::model::vm::{HypervisorKind, VmRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -121,6 +121,8 @@ pub struct PortSpec {
     pub replay_bytes: usize,
     /// One console writes at a time, the others read.
     pub one_writer: bool,
+    /// How our side reaches the VM's end on another host; `None` is through SSH for what only the host can reach.
+    pub tunnel: Option<Tunnel>,
     /// How BREAK reaches the guest; `None` is the driver's default.
     pub break_with: Option<BreakWith>,
 }

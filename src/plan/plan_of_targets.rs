@@ -22,6 +22,8 @@ pub struct PlannedPort {
     pub policy: Policy,
     /// Where the VM's end is, with the VM's role; `None` if only the driver knows.
     pub endpoint: Option<EndpointSpec>,
+    /// Our side of it, with our role and the way there.
+    pub ours: Option<EndpointSpec>,
 }
 
 /// The stages of one target.

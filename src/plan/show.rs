@@ -66,7 +66,11 @@ pub fn port_text(port: &PlannedPort) -> String {
         port.policy
     );
     match &port.endpoint {
-        Some(endpoint) => format!("{name}: {}", both_sides(endpoint)),
+        Some(endpoint) => {
+            let hops = port.ours.iter().flat_map(|ours| &ours.via);
+            let way: String = hops.map(|hop| format!(" through SSH ({})", hop.0)).collect();
+            format!("{name}: {}{way}", both_sides(endpoint))
+        }
         None => name,
     }
 }
@@ -266,7 +270,7 @@ fn target_json(target: &TargetPlan) -> Value {
             json!({
                 "port": port.port, "as": port.policy.name(),
                 "vm": port.endpoint.as_ref().map(ToString::to_string),
-                "vmserial": port.endpoint.as_ref().map(|endpoint| endpoint.other_side().to_string()),
+                "vmserial": port.ours.as_ref().map(ToString::to_string),
             })
         })
         .collect();
@@ -347,6 +351,7 @@ mod tests {
                     port: PortIndex::new(2).unwrap(),
                     policy: Policy::Gdb,
                     endpoint: Some("listen:unix:/tmp/s".parse().unwrap()),
+                    ours: Some("connect:unix:/tmp/s".parse().unwrap()),
                 }],
                 unserved: vec!["nested".to_owned()],
                 stages: vec![

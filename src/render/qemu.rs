@@ -311,6 +311,7 @@ mod tests {
             hold_bytes: 0,
             replay_bytes: 0,
             one_writer: false,
+            tunnel: None,
             break_with: None,
         }
     }

@@ -442,11 +442,9 @@ impl Front for FakeFront {
     fn status(&mut self, line: &str) {
         self.said.push(line.to_owned());
     }
-
     fn warning(&mut self, line: &str) {
         self.said.push(format!("warning: {line}"));
     }
-
     fn ask(&mut self, question: &str) -> std::io::Result<Option<bool>> {
         self.asked.push(question.to_owned());
         Ok(self.answer)
@@ -471,6 +469,7 @@ pub fn target(name: &str, attach: &str) -> TargetSpec {
             hold_bytes: 0,
             replay_bytes: 0,
             one_writer: false,
+            tunnel: None,
             break_with: None,
         }],
         ..record.spec()

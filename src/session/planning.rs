@@ -197,6 +197,10 @@ fn target_plan(target: &TargetSpec, observed: &Observed, stages: Vec<Stage>) -> 
         port: port.port,
         policy: port.policy,
         endpoint: port.attach.clone(),
+        ours: port
+            .attach
+            .as_ref()
+            .map(|endpoint| endpoint.our_side(&target.host, port.tunnel)),
     });
     TargetPlan {
         target: target.name.clone(),

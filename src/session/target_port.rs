@@ -3,15 +3,13 @@
 use crate::bridge::{BreakMeans, Dialer, TargetSource, VmEventSource};
 use crate::driver::Driver;
 use crate::model::{
-    Address, Cancel, Deadline, EndpointSpec, FailureKind, HostRef, PortIndex, PortSpec, Problem, Role,
-    SshHop, TargetSpec, Wait,
+    Cancel, Deadline, EndpointSpec, FailureKind, PortIndex, PortSpec, Problem, Role, TargetSpec, Wait,
 };
 use crate::runner::Runner;
 use crate::runner::break_means::break_means;
 use crate::runner::qmp_events::QmpEvents;
 use crate::session::planning::Hosts;
 use crate::session::port_key::PortKey;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -43,27 +41,10 @@ impl DriverDialer {
         let endpoint = self
             .driver
             .locate(&*self.runner, &self.target, self.port, &wait)?;
+        let tunnel = self.target.port(self.port).and_then(|port| port.tunnel);
         // What the driver says has the VM's role; we are the other side.
-        Ok(reached(endpoint.other_side(), &self.target.host))
+        Ok(endpoint.our_side(&self.target.host, tunnel))
     }
-}
-
-/// Adds the way through SSH to what only the host itself can connect to: its sockets and its loopback addresses.
-fn reached(mut endpoint: EndpointSpec, host: &HostRef) -> EndpointSpec {
-    let HostRef::Ssh(destination) = host else {
-        return endpoint;
-    };
-    let is_the_hosts_own = match &endpoint.address {
-        Address::Unix(_) => true,
-        Address::Tcp { host, .. } => {
-            host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-        _ => false,
-    };
-    if is_the_hosts_own && endpoint.role == Some(Role::Connect) && endpoint.via.is_empty() {
-        endpoint.via.push(SshHop(destination.clone()));
-    }
-    endpoint
 }
 
 impl Dialer for DriverDialer {
@@ -186,6 +167,7 @@ mod tests {
                 hold_bytes: 0,
                 replay_bytes: 0,
                 one_writer: false,
+                tunnel: None,
                 break_with: None,
             }],
             gdb_stub: None,

@@ -1,5 +1,6 @@
 //! `vmserial setup xen` against stand-ins of `xe`, `xl` and `xenstore-read` that keep state: their VMs open real ports.
 
+mod tunnel;
 mod xapi;
 mod xl;
 
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 pub fn trials() -> Vec<Trial> {
     let mut trials = xapi::trials();
     trials.extend(xl::trials());
+    trials.extend(tunnel::trials());
     trials.push(trial(
         "a_host_without_a_toolstack_is_named",
         a_host_without_a_toolstack_is_named,
@@ -90,7 +92,7 @@ impl Host {
     /// Runs a stand-in as the host's admin would.
     fn tool(&self, line: &str) -> Ended {
         let mut words = line.split_whitespace();
-        let program = self.sandbox.path("bin").join(words.next().unwrap());
+        let program = self.state.with_file_name(words.next().unwrap());
         crate::kit::finish(std::process::Command::new(program).args(words), b"")
     }
 

@@ -5,7 +5,7 @@ use crate::config::node::FieldPath;
 use crate::model::log::DEFAULT_KEEP;
 use crate::model::profile::{DEFAULT_HOLD, DEFAULT_REPLAY, MemorySize, PortProfile};
 use crate::model::{
-    Address, ClientPrefix, ClientSpec, EndpointError, EndpointSpec, HostRef, LogSpec, Policy, PortSpec,
+    Address, ClientPrefix, ClientSpec, EndpointError, EndpointSpec, HostRef, LogSpec, Policy, PortSpec, Role,
     Rotation,
 };
 use std::collections::BTreeSet;
@@ -65,6 +65,7 @@ impl Validator<'_> {
             hold_bytes: bytes(port.hold.unwrap_or(DEFAULT_HOLD)),
             replay_bytes: bytes(port.replay.unwrap_or(DEFAULT_REPLAY)),
             one_writer: port.one_writer,
+            tunnel: port.tunnel,
             break_with,
         })
     }
@@ -152,6 +153,11 @@ impl Validator<'_> {
                 "a tunnel goes to a host with `ssh`, and the target's host is this machine",
             );
         }
+        if let (Some(_), Some(endpoint)) = (port.tunnel, &port.attach)
+            && let Some(message) = not_for_a_tunnel(endpoint)
+        {
+            self.issue(&path.key("attach"), message);
+        }
         let Some(firewall) = &port.firewall else {
             return;
         };
@@ -170,6 +176,25 @@ impl Validator<'_> {
     fn told<T>(&mut self, path: &FieldPath, result: Result<T, EndpointError>) -> Option<T> {
         result.map_err(|error| self.issue(path, error.to_string())).ok()
     }
+}
+
+/// Why a VM's end cannot be reached through a tunnel, or need not be where it is.
+fn not_for_a_tunnel(endpoint: &EndpointSpec) -> Option<String> {
+    if endpoint.role == Some(Role::Connect) {
+        return Some(format!(
+            "through `tunnel: ssh` vmserial connects to the VM: got `{endpoint}`, expected `listen:…`"
+        ));
+    }
+    if !endpoint.address.takes_via() {
+        let kind = endpoint.address.kind();
+        return Some(format!(
+            "`tunnel: ssh` carries no `{kind}`: expected unix, tcp, pipe, pty or tty"
+        ));
+    }
+    let is_open = matches!(endpoint.address, Address::Tcp { .. }) && !endpoint.address.is_local();
+    is_open.then(|| {
+        format!("with `tunnel: ssh` the port is the host's own: got `{endpoint}`, expected its loopback address as in `listen:tcp:127.0.0.1:7001`")
+    })
 }
 
 fn bytes(size: MemorySize) -> usize {

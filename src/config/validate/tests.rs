@@ -36,7 +36,6 @@ joins: [{a: a/1, b: b/1, as: kd}]
 ";
     let of_host = ["hosts.here.password", "hosts.here.sudo"];
     let a = [
-        "ports[0].tunnel",
         "ports[1].firewall",
         "vm",
         "guest.ssh",

@@ -32,6 +32,7 @@ fn port(number: u32, policy: Policy, attach: Option<&str>) -> PortSpec {
         hold_bytes: 0,
         replay_bytes: 0,
         one_writer: false,
+        tunnel: None,
         break_with: None,
     }
 }

@@ -31,6 +31,7 @@ fn port(number: u32, attach: Option<&str>, break_with: Option<&str>) -> PortSpec
         hold_bytes: 0,
         replay_bytes: 0,
         one_writer: false,
+        tunnel: None,
         break_with: break_with.map(|text| text.parse().unwrap()),
     }
 }

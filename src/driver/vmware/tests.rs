@@ -30,6 +30,7 @@ fn target(vm: &str, ports: &[(u32, Option<&str>)]) -> TargetSpec {
         hold_bytes: 0,
         replay_bytes: 0,
         one_writer: false,
+        tunnel: None,
         break_with: None,
     });
     TargetSpec {

@@ -124,6 +124,7 @@ fn target(vm: &str, attach: Option<&str>) -> TargetSpec {
             hold_bytes: 0,
             replay_bytes: 0,
             one_writer: false,
+            tunnel: None,
             break_with: None,
         }],
         gdb_stub: None,

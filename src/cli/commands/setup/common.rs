@@ -157,6 +157,7 @@ impl CommonArgs {
                 hold_bytes: 0,
                 replay_bytes: 0,
                 one_writer: false,
+                tunnel: None,
                 break_with: None,
             }],
             gdb_stub: self.gdbstub.map(|port| GdbStubSpec {
@@ -339,7 +340,8 @@ impl Site {
             if !ui.is_json() {
                 let ours = match &port.endpoint {
                     Some(endpoint) => {
-                        format!("the VM's end is `{endpoint}`, ours `{}`", endpoint.other_side())
+                        let ours = endpoint.our_side(&target.host, None);
+                        format!("the VM's end is `{endpoint}`, ours `{ours}`")
                     }
                     None => "no endpoint that vmserial can open".to_owned(),
                 };
@@ -406,7 +408,7 @@ impl Site {
         );
         let runner = self.hosts.runner(&target.host)?;
         let theirs = driver.locate(runner.as_ref(), target, port.port, &wait)?;
-        let ours = theirs.other_side();
+        let ours = theirs.our_side(&target.host, port.tunnel);
         let break_with = port
             .break_with
             .clone()

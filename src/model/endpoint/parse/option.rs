@@ -36,7 +36,7 @@ pub(super) fn apply(
         return result
             .map_err(|expected| parser.error(value_offset, &Wrong::new(part, value, expected), sample));
     }
-    if name == "via" && takes_via(&spec.address) {
+    if name == "via" && spec.address.takes_via() {
         return match check_hop(value) {
             Ok(()) => {
                 spec.via.push(SshHop(value.to_owned()));
@@ -50,17 +50,6 @@ pub(super) fn apply(
     Err(parser.error(option.offset, &unknown(spec, name), sample))
 }
 
-fn takes_via(address: &Address) -> bool {
-    matches!(
-        address,
-        Address::Unix(_)
-            | Address::Tcp { .. }
-            | Address::Pipe { .. }
-            | Address::Pty { .. }
-            | Address::Tty { .. }
-    )
-}
-
 fn unknown(spec: &EndpointSpec, name: &str) -> Wrong {
     let kind = spec.address.kind();
     let mut known: Vec<&str> = Vec::new();
@@ -69,7 +58,7 @@ fn unknown(spec: &EndpointSpec, name: &str) -> Wrong {
     {
         known.extend(TtySettings::OPTIONS);
     }
-    if takes_via(&spec.address) {
+    if spec.address.takes_via() {
         known.push("via");
     }
     let listed = known
