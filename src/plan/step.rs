@@ -237,6 +237,7 @@ pub struct PlanContext {
     pub power_at_start: PowerState,
     /// Plan the removal of the wanted ports instead of their set-up (`--remove`).
     pub remove: bool,
-    /// Only the start that a session needs is planned when true; `apply` alone starts no VM.
+    /// The start that a session needs is planned, too, when true: of a VM that the profile describes, or of one that is
+    /// off. `apply` alone starts no VM.
     pub start_vm: bool,
 }

@@ -33,7 +33,7 @@ pub struct ApplyOptions {
     pub confirmed: Vec<String>,
     /// Take ports away instead of setting them up (`setup --remove`).
     pub remove: bool,
-    /// Start VMs that the profile describes wholly (`debug`, `up`).
+    /// Start VMs that the profile describes wholly, and those that are off (`debug`, `up`).
     pub start_vm: bool,
     /// State folder.
     pub state: PathBuf,

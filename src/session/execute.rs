@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 const STEP: Duration = Duration::from_secs(120);
 
 /// How long a guest may take to shut down: Windows with updates to install takes minutes.
-const SHUTDOWN: Duration = Duration::from_secs(300);
+pub(super) const SHUTDOWN: Duration = Duration::from_secs(300);
 
 /// How long a condition is waited for: a VM's start on a loaded host.
 const CONDITION: Duration = Duration::from_secs(120);

@@ -14,6 +14,7 @@ use crate::debugger::gdb::GdbMode;
 use crate::model::{
     BreakIn, Deadline, DebuggerKind, DebuggerSpec, FailureKind, Policy, Problem, RestartPolicy, TargetSpec,
 };
+use crate::plan::Step;
 use crate::session::apply::{ApplyOptions, Consent, plan_and_apply};
 use crate::session::bridges;
 use crate::session::debug::{DebugOptions, DebugPort, SessionPorts, check_debugger, run as run_session};
@@ -70,11 +71,14 @@ pub struct DebugArgs {
     /// Leave the kernel as gdb leaves it
     #[arg(long)]
     leave_stopped: bool,
+    /// Leave a VM running that this session started
+    #[arg(long)]
+    keep: bool,
     /// Do not break in first: start gdb at once
     #[arg(long)]
     no_break: bool,
     /// Start gdb on the bridge that another vmserial has on the debug port, and change nothing
-    #[arg(long, conflicts_with_all = ["plan", "leave_stopped", "no_break", "wait"])]
+    #[arg(long, conflicts_with_all = ["plan", "leave_stopped", "keep", "no_break", "wait"])]
     attach: bool,
     /// Give up when the kernel did not stop within T [default: 20s, 2m for a VM that was just started]
     #[arg(long, value_name = "T", value_parser = parse_duration)]
@@ -135,11 +139,22 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
     };
     let result = apply_and_debug(&parts, &options, ui);
     // What this session started, it ends, however far it came, unless it is to be kept.
-    if target.start.as_ref().is_some_and(|start| !start.keep) {
-        lifetime.end(&target.name, &hosts, ui)?;
+    let kept = args.keep || target.start.as_ref().is_some_and(|start| start.keep);
+    let ended = match kept {
+        true => Ok(()),
+        false => lifetime.end(&target.name, &hosts, ui),
+    };
+    match (result, ended) {
+        (Err(failure), Err(problem)) => {
+            ui.warning(&problem.to_string());
+            Err(failure)
+        }
+        (result, ended) => {
+            result?;
+            ended?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
-    result?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs gdb on somebody else's bridge, which breaks in when gdb comes and frees the kernel when gdb is gone.
@@ -232,7 +247,9 @@ fn apply_and_debug(parts: &Parts<'_>, options: &ApplyOptions, ui: &mut Ui) -> Re
             ui,
         );
     }
-    let started = applied.journal.is_some() && parts.target.start.is_some();
+    let powers = |step: &Step| step.power.is_some();
+    let powered = applied.plan.has_later_stages() || applied.plan.ready_steps().any(powers);
+    let started = applied.journal.is_some() && (powered || parts.target.start.is_some());
     session(parts, started, ui)
 }
 

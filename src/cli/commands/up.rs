@@ -6,13 +6,14 @@ use crate::cli::error::Failure;
 use crate::cli::target::targets;
 use crate::cli::ui::Ui;
 use crate::config::merge::{Overrides, with_overrides};
-use crate::model::RestartPolicy;
+use crate::model::{RestartPolicy, TargetSpec};
+use crate::plan::{PowerChange, Step};
 use crate::session::apply::{ApplyOptions, Consent, plan_and_apply};
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::RealHosts;
 use std::process::ExitCode;
 
-/// Applies the profile and starts the VMs that it describes, and leaves them running.
+/// Applies the profile, starts the VMs that it describes and those that are off, and leaves them running.
 ///
 /// `vmserial console`, `debug` and `bridge` then find them; `vmserial down` stops them.
 ///
@@ -62,9 +63,20 @@ pub fn run(args: &UpArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Fa
         host_folder: context.host_folder(),
         interrupt: Interrupt::catch()?,
     };
-    plan_and_apply(&RealHosts::new(&context.state), &targets, &options, ui)?;
+    let applied = plan_and_apply(&RealHosts::new(&context.state), &targets, &options, ui)?;
     if !args.plan {
-        for target in targets.iter().filter(|target| target.start.is_some()) {
+        let offs = applied.plan.power_offs();
+        let is_started = |target: &TargetSpec| {
+            let mut steps = applied.plan.ready_steps();
+            let on = |step: &Step| {
+                step.power == Some(PowerChange::On) && step.target.as_ref() == Some(&target.name)
+            };
+            !offs.contains_key(&target.name) && steps.any(on)
+        };
+        for target in targets
+            .iter()
+            .filter(|target| target.start.is_some() || is_started(target))
+        {
             ui.status(&format!(
                 "`{0}` runs. Its console: `vmserial console {0}`; its end: `vmserial down {0}`.",
                 target.name

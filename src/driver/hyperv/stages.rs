@@ -33,20 +33,24 @@ pub(super) fn stages(
         false => planner.set_up()?,
     };
     let ran = context.power_at_start == PowerState::Running;
-    let start = planned("start", planner.power_on());
+    let runs_after = ran || context.start_vm;
+    // What is as it is wanted matters only to a session, which needs the VM running.
+    if settings.is_empty() && !(context.start_vm || ran && observed.power == PowerState::Off) {
+        return Ok(Vec::new());
+    }
     match observed.power {
-        PowerState::Off if settings.is_empty() => Ok(if ran { vec![start] } else { Vec::new() }),
-        _ if settings.is_empty() => Ok(Vec::new()),
-        PowerState::Off => {
-            let mut stages = vec![planned("settings", settings)];
-            stages.extend(ran.then_some(start));
-            Ok(stages)
-        }
+        PowerState::Running if settings.is_empty() => Ok(Vec::new()),
         PowerState::Running => Ok(vec![
             planned("power off", planner.power_off()),
             planned("settings", settings),
-            start,
+            planned("start", planner.power_on(ran)),
         ]),
+        PowerState::Off => {
+            let mut stages = vec![planned("settings", settings)];
+            stages.extend(runs_after.then(|| planned("start", planner.power_on(ran))));
+            Ok(stages)
+        }
+        state if settings.is_empty() => Err(planner.not_running(state)),
         PowerState::Suspended => Err(planner.not_off(
             "saved",
             "Start it, shut it down, then run this again. `Remove-VMSavedState` throws the saved state away.",
@@ -66,6 +70,22 @@ fn planned(name: &str, steps: Vec<Step>) -> Stage {
     }
 }
 
+/// What becomes of a VM that was off, by the policy for its power.
+fn at_the_end(policy: RestartPolicy) -> &'static str {
+    match policy {
+        RestartPolicy::Never => "it was off; its restart policy is `never`, so it is left running",
+        RestartPolicy::Ask => {
+            "it was off; `debug` asks at its end whether to shut it down, after `up` `vmserial down` does it"
+        }
+        RestartPolicy::Graceful => {
+            "it was off; `debug` shuts it down at its end, after `up` `vmserial down` does"
+        }
+        RestartPolicy::Hard => {
+            "it was off; `debug` pulls its plug at its end, after `up` `vmserial down` does"
+        }
+    }
+}
+
 struct Planner<'a> {
     wanted: &'a TargetSpec,
     facts: &'a VmFacts,
@@ -81,6 +101,26 @@ impl Planner<'_> {
             ),
         )
         .hint(hint)
+    }
+
+    /// A session needs a VM that runs, and only one that is off can be started cold.
+    fn not_running(&self, state: PowerState) -> Problem {
+        let (state, hint) = match state {
+            PowerState::Suspended => (
+                "saved".to_owned(),
+                "Start it: it goes on from where it was saved, with the ports that it had then. Or shut it down first, for a cold start.",
+            ),
+            PowerState::Paused => ("paused".to_owned(), "Resume it, then run this again."),
+            _ => (
+                format!("`{}`", self.facts.vm.state),
+                "Wait until it is off or runs, then run this again.",
+            ),
+        };
+        let message = format!(
+            "the VM `{}` is {state}, and a session needs it running",
+            self.wanted.vm
+        );
+        Problem::new(FailureKind::Precondition, message).hint(hint)
     }
 
     fn step(&self, summary: String, action: Action, undo: Undo, effect: Effect) -> Step {
@@ -131,19 +171,24 @@ impl Planner<'_> {
         vec![off, self.wait_for("wait until the VM is off", "Off")]
     }
 
-    /// A cold start: the guest sees its COM ports after no other.
-    fn power_on(&self) -> Vec<Step> {
+    /// A cold start: the guest sees its COM ports after no other. One that did not run before is a session's, and ends
+    /// with it.
+    fn power_on(&self, ran: bool) -> Vec<Step> {
         let vm = &self.facts.vm;
         let (how, _, _) = self.stop();
-        let on = Step {
+        let again = if ran { " again" } else { "" };
+        let mut on = Step {
             power: Some(PowerChange::On),
             ..self.step(
-                format!("start `{}` again", vm.name),
+                format!("start `{}`{again}", vm.name),
                 Action::PowerShell(scripts::start(&vm.id)),
                 Undo::PowerShell(scripts::stop(&vm.id, how)),
                 Effect::Live,
             )
         };
+        if !ran {
+            on.notes.push(at_the_end(self.wanted.restart).to_owned());
+        }
         vec![on, self.wait_for("wait until the VM runs", "Running")]
     }
 

@@ -8,27 +8,25 @@ use std::fs;
 use vmserial_testkit::hyperv::host::{Host, Vm};
 
 pub fn trials() -> Vec<Trial> {
-    let reason = missing();
-    let all: [(&str, fn()); 2] = [
-        ("plan_apply_and_undo_over_ssh", plan_apply_and_undo_over_ssh),
-        ("an_apply_over_ssh_that_was_killed_is_undone", killed_over_ssh),
-    ];
-    all.into_iter()
-        .map(|(name, run)| {
-            let reason = reason.clone();
-            Trial::ignorable_test(format!("setup_hyperv::{name}"), move || match reason {
-                Some(reason) => Ok(Completion::ignored_with(reason)),
-                None => {
-                    run();
-                    Ok::<_, Failed>(Completion::Completed)
-                }
-            })
-        })
-        .collect()
+    vec![
+        over_ssh("plan_apply_and_undo_over_ssh", plan_apply_and_undo_over_ssh),
+        over_ssh("an_apply_over_ssh_that_was_killed_is_undone", killed_over_ssh),
+    ]
+}
+
+/// A trial that needs OpenSSH's server.
+pub fn over_ssh(name: &str, run: fn()) -> Trial {
+    Trial::ignorable_test(format!("setup_hyperv::{name}"), move || match missing() {
+        Some(reason) => Ok(Completion::ignored_with(reason)),
+        None => {
+            run();
+            Ok::<_, Failed>(Completion::Completed)
+        }
+    })
 }
 
 /// A lab whose PowerShell only the other end of SSH finds.
-fn far(change: impl FnOnce(&mut Host)) -> (Lab, Sshd) {
+pub fn far(change: impl FnOnce(&mut Host)) -> (Lab, Sshd) {
     let sandbox = Sandbox::new();
     sandbox.stand_in("powershell.exe");
     fs::create_dir(sandbox.path("far")).unwrap();

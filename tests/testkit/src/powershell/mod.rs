@@ -119,7 +119,8 @@ fn note(program: &str, way: &str, call: &Call, state: &Path) -> io::Result<()> {
         .open(state.join("log"))?;
     let line =
         json!({ "program": program, "way": way, "script": call.script, "parameters": call.parameters });
-    writeln!(log, "{line}")
+    // In one go: who reads it meanwhile finds whole lines.
+    log.write_all(format!("{line}\n").as_bytes())
 }
 
 /// What the script does to its JSON: everything but printable ASCII is escaped, each unit of UTF-16 by itself.
