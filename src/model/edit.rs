@@ -12,6 +12,8 @@ pub enum FileFormat {
     Vmx,
     /// A domain configuration of Xen's `xl`; values are source text.
     XlCfg,
+    /// Rules as `iptables-save` writes them; a key is a rule of the table `filter` (`-A CHAIN …`), its value `filter`.
+    Iptables,
     /// A file that is wholly ours; its one key is the empty string, its value the whole text.
     Whole,
 }

@@ -8,6 +8,7 @@ pub mod digest;
 pub mod edit;
 pub mod endpoint;
 pub mod failure;
+pub mod firewall;
 pub mod host;
 pub mod invocation;
 pub mod log;
@@ -30,6 +31,7 @@ pub use endpoint::{
     TargetOrEndpoint, TtySettings,
 };
 pub use failure::{FailureKind, Problem};
+pub use firewall::{AddressRange, Family, FirewallSpec, PortRange, Source};
 pub use host::{HostLogin, HostPath, HostRef};
 pub use invocation::{Invocation, Purpose};
 pub use log::{LogSpec, Rotation};

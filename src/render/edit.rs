@@ -1,7 +1,7 @@
 //! Edits keyed files: reads the values of keys, sets and removes keys, leaves every other byte alone.
 
 use crate::model::{EditOperation, FileFormat, HostPath};
-use crate::render::{vmx, xl_cfg};
+use crate::render::{iptables, vmx, xl_cfg};
 use std::collections::BTreeMap;
 
 /// The file cannot be edited key by key.
@@ -51,6 +51,13 @@ pub fn values(
     keys: &[&str],
 ) -> Result<BTreeMap<String, Option<String>>, EditError> {
     let file = match (format, bytes) {
+        (FileFormat::Iptables, Some(bytes)) => {
+            let file = iptables::RuleFile::parse(bytes)?;
+            return keys
+                .iter()
+                .map(|key| Ok(((*key).to_owned(), file.value(key)?)))
+                .collect();
+        }
         (FileFormat::Whole, bytes) => {
             let text = bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
             return Ok(keys.iter().map(|key| ((*key).to_owned(), text.clone())).collect());
@@ -75,7 +82,7 @@ pub fn values(
 pub fn lock_of(format: FileFormat, path: &HostPath) -> Option<HostPath> {
     match format {
         FileFormat::Vmx => Some(vmx::lock_of(path)),
-        FileFormat::XlCfg | FileFormat::Whole => None,
+        FileFormat::XlCfg | FileFormat::Iptables | FileFormat::Whole => None,
     }
 }
 
@@ -97,6 +104,16 @@ pub fn apply(
                 None => bytes.map(<[u8]>::to_vec),
                 Some(operation) => operation.value().map(|text| text.as_bytes().to_vec()),
             })
+        }
+        FileFormat::Iptables => {
+            let mut file = iptables::RuleFile::parse(bytes.unwrap_or_default())?;
+            for operation in operations {
+                match operation {
+                    EditOperation::Set { key, value } => file.set(key, value)?,
+                    EditOperation::Remove { key } => file.remove(key)?,
+                }
+            }
+            Ok(Some(file.into_bytes()))
         }
         FileFormat::XlCfg => {
             let mut file = xl_cfg::XlCfg::parse(bytes.unwrap_or_default())?;

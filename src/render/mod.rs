@@ -2,6 +2,7 @@
 
 pub mod edit;
 pub mod environment;
+pub mod iptables;
 pub mod powershell;
 pub mod qemu;
 pub mod qmp;
