@@ -3,7 +3,7 @@
 use crate::model::SshHop;
 
 /// Never asks, notices a link that is gone within half a minute, and takes nothing of an open connection of the user's.
-pub(super) const OPTIONS: [&str; 7] = [
+const OPTIONS: [&str; 7] = [
     "BatchMode=yes",
     "ControlMaster=no",
     "ControlPath=none",
@@ -13,10 +13,17 @@ pub(super) const OPTIONS: [&str; 7] = [
     "ServerAliveCountMax=3",
 ];
 
+/// Returns what every `ssh` of ours is told.
+pub(super) fn options() -> impl Iterator<Item = &'static str> {
+    let accepts = super::ssh::accepts_new_host_keys();
+    let accept = accepts.then_some("StrictHostKeyChecking=accept-new");
+    OPTIONS.into_iter().chain(accept)
+}
+
 /// Returns the words that run a command on the last of the hosts. Its standard streams are those of `ssh`.
 pub(super) fn exec(via: &[SshHop], command: &str) -> Vec<String> {
     let mut words: Vec<String> = ["ssh", "-T", "-a", "-x"].map(String::from).into();
-    for option in OPTIONS {
+    for option in options() {
         words.extend(["-o".to_owned(), option.to_owned()]);
     }
     if let Some((SshHop(destination), jumps)) = via.split_last() {

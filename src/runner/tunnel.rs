@@ -237,7 +237,7 @@ fn arguments(endpoint: &EndpointSpec, socket: &Path) -> Vec<String> {
     };
     let mut words: Vec<String> = ["-N", "-T", "-a", "-x"].map(String::from).into();
     let own = ["ExitOnForwardFailure=yes", "LogLevel=DEBUG2"];
-    for option in ssh_words::OPTIONS.into_iter().chain(own) {
+    for option in ssh_words::options().chain(own) {
         words.extend(["-o".to_owned(), option.to_owned()]);
     }
     if let Some((SshHop(destination), jumps)) = endpoint.via.split_last() {

@@ -30,6 +30,7 @@ mod exec;
 mod faults;
 mod guest;
 mod helper;
+mod helper_bridge;
 mod helper_rig;
 mod holders;
 mod joined;
@@ -89,6 +90,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(exec::trials());
     trials.extend(faults::trials());
     trials.extend(helper::trials());
+    trials.extend(helper_bridge::trials());
     trials.extend(ssh_hosts::trials());
     trials.extend(ssh_probe::trials());
     trials.extend(pty::trials());

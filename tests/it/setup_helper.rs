@@ -1,7 +1,7 @@
 //! `vmserial setup helper`: the program is put where WSL finds it, and taken back. WSL's own `cmd.exe` and `wslpath` are
 //! stand-ins that answer as those do; real ones are Windows CI's.
 
-use crate::helper::script;
+use crate::helper_bridge::script;
 use crate::kit::{Ended, Sandbox, finish};
 use libtest_mimic::Trial;
 use std::path::PathBuf;

@@ -135,15 +135,13 @@ fn parse(from: End, line: &[u8]) -> Option<Peer> {
     })
 }
 
-/// Says of two ends what keeps them apart, and what mends it; `None` if nothing does.
-pub fn mismatch(ours: &Peer, theirs: &Peer, place: &str) -> Option<String> {
+/// Says of two ends what keeps them apart, and what mends it; `None` if nothing does. `replace` is how the helper is
+/// replaced by one of ours: "put vmserial.exe there with …".
+pub fn mismatch(ours: &Peer, theirs: &Peer, replace: &str) -> Option<String> {
     let which = if theirs.protocol == ours.protocol {
         return None;
     } else if theirs.protocol < ours.protocol {
-        format!(
-            "the helper is the older one: put vmserial.exe {} there with `vmserial setup helper`, or name it with VMSERIAL_EXE",
-            ours.version
-        )
+        format!("the helper is the older one: {replace}")
     } else {
         format!(
             "this vmserial is the older one: install vmserial {} here",
@@ -151,7 +149,7 @@ pub fn mismatch(ours: &Peer, theirs: &Peer, place: &str) -> Option<String> {
         )
     };
     Some(format!(
-        "the helper `{place}` is vmserial {} and speaks protocol {}, this is vmserial {} and speaks {}; {which}",
+        "the helper is vmserial {} and speaks protocol {}, this is vmserial {} and speaks {}; {which}",
         theirs.version, theirs.protocol, ours.version, ours.protocol
     ))
 }
@@ -235,18 +233,18 @@ mod tests {
             version: version.into(),
         };
         let ours = of(2, "0.2.0");
-        assert_eq!(mismatch(&ours, &of(2, "0.9.0"), "x"), None);
-        let older = mismatch(&ours, &of(1, "0.1.0"), "x").unwrap();
+        assert_eq!(mismatch(&ours, &of(2, "0.9.0"), "put it there"), None);
+        let older = mismatch(&ours, &of(1, "0.1.0"), "put it there").unwrap();
         for part in [
-            "`x` is vmserial 0.1.0",
+            "the helper is vmserial 0.1.0",
             "protocol 1",
             "this is vmserial 0.2.0",
             "speaks 2",
-            "vmserial setup helper",
+            "older one: put it there",
         ] {
             assert!(older.contains(part), "{older}");
         }
-        let newer = mismatch(&ours, &of(3, "0.3.0"), "x").unwrap();
+        let newer = mismatch(&ours, &of(3, "0.3.0"), "put it there").unwrap();
         assert!(newer.contains("install vmserial 0.3.0 here"), "{newer}");
     }
 }

@@ -2,19 +2,18 @@
 //!
 //! A thread of its own, because the ports that share it are bridges on threads of their own, and each may end first.
 
+use super::life::{Input, Life, Output};
 use super::shared::{self, Shared};
 use super::start::{Place, Started, start};
 use super::stream::{HelperStream, Stream};
 use super::wire::Decoder;
 use crate::bridge::{Channel, Facts};
 use crate::model::EndpointSpec;
-use crate::runner::attended::{Attended, Children, Ended};
-use crate::runner::child_stream::failure;
+use crate::runner::attended::Children;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, timeout};
@@ -29,11 +28,11 @@ const SILENCE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What is still to be written at the end has this long.
-const LAST_BYTES: Duration = Duration::from_secs(2);
+/// A helper whose standard input ended has this long to end; it needs one second.
+const ENDING: Duration = Duration::from_millis(1500);
 
-/// After the end of its output a helper's status is waited for this long: it is the reason.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// What is still to be written at the end has 2 s, then the helper ends.
+const LAST_BYTES: Duration = Duration::from_millis(3500);
 
 /// Somebody wants a stream.
 pub(super) struct Request {
@@ -154,9 +153,9 @@ async fn open(
 fn carry(started: Started) -> Running {
     let shared = shared::end();
     let Started {
-        process,
+        life,
         input,
-        output,
+        mut output,
         behind,
         name,
     } = started;
@@ -164,12 +163,18 @@ fn carry(started: Started) -> Running {
     let called = name.clone();
     let carrying = tokio::spawn(async move {
         let reason = tokio::select! {
-            reason = read(output, &end, behind, &process) => reason,
-            reason = write(input, &end, process.ended()) => reason,
+            reason = read(&mut output, &end, behind, &life) => reason,
+            written = write(input, &end) => match written {
+                // Its input has ended; so does it, and with it the streams that it has open.
+                Ok(()) => {
+                    let _ = timeout(ENDING, rest(&mut output)).await;
+                    "it was ended".to_owned()
+                }
+                Err(error) => said(&life, Err(error)).await,
+            },
             () = ping(&end) => String::new(),
         };
         end.fail(&format!("helper `{called}`: {reason}"));
-        drop(process);
     });
     Running {
         name,
@@ -186,7 +191,7 @@ async fn ping(shared: &Shared) {
     }
 }
 
-async fn read(mut output: ChildStdout, shared: &Shared, behind: Vec<u8>, process: &Attended) -> String {
+async fn read(output: &mut Output, shared: &Shared, behind: Vec<u8>, life: &Life) -> String {
     let mut decoder = Decoder::default();
     let mut nothing = |_, _| {};
     if let Err(reason) = shared.take(&mut decoder, &behind, false, &mut nothing) {
@@ -201,27 +206,30 @@ async fn read(mut output: ChildStdout, shared: &Shared, behind: Vec<u8>, process
                     return reason;
                 }
             }
-            Ok(Ok(0) | Err(_)) => return last_words(process.ended()).await,
+            Ok(end) => return said(life, end).await,
         }
     }
 }
 
-async fn last_words(mut ended: Ended) -> String {
-    let end = timeout(LAST_WORDS, ended.wait()).await.ok().flatten();
-    end.as_ref()
-        .and_then(failure)
-        .unwrap_or_else(|| "it ended".to_owned())
+async fn said(life: &Life, end: io::Result<usize>) -> String {
+    let words = life.last_words(end).await;
+    words.unwrap_or_else(|| "it ended".to_owned())
 }
 
-async fn write(mut input: ChildStdin, shared: &Shared, ended: Ended) -> String {
+/// Reads what nobody waits for any more, to the end.
+async fn rest(output: &mut Output) {
+    let mut buffer = vec![0; 64 * 1024];
+    while matches!(output.read(&mut buffer).await, Ok(1..)) {}
+}
+
+/// Writes until all is written and [`Shared::finish`] was called, then ends the helper's standard input.
+async fn write(mut input: Input, shared: &Shared) -> io::Result<()> {
     let mut buffer = Vec::new();
     loop {
         buffer = shared.output(buffer).await;
         if buffer.is_empty() {
-            return "it was ended".to_owned();
+            return input.shutdown().await;
         }
-        if input.write_all(&buffer).await.is_err() {
-            return last_words(ended).await;
-        }
+        input.write_all(&buffer).await?;
     }
 }

@@ -4,6 +4,7 @@
 mod find;
 mod greeting;
 mod host;
+mod life;
 mod link;
 mod pump;
 pub mod server;

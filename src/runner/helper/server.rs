@@ -99,7 +99,11 @@ async fn introduced(input: &mut (impl AsyncRead + Unpin), ours: &Peer) -> Result
             continue;
         };
         // Both ends see it; the client tells its user.
-        return match mismatch(&peer, ours, "vmserial helper") {
+        let replace = format!(
+            "put vmserial {} in its place with `vmserial setup helper`",
+            peer.version
+        );
+        return match mismatch(&peer, ours, &replace) {
             Some(text) => Err(refuse(text)),
             None => Ok(Some(behind)),
         };

@@ -2,21 +2,17 @@
 
 use super::find::HelperPlaces;
 use super::greeting::{End, Listening, greeting, mismatch, ourselves};
+use super::life::{Input, Life, Output};
 use crate::model::SshHop;
 use crate::runner::attended::{Attended, Children, Streams};
-use crate::runner::child_stream::failure;
-use crate::runner::{ssh_words, sys};
+use crate::runner::{Status, ssh, ssh_words, sys};
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{ChildStdin, ChildStdout};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 /// A login and the greeting behind it take this long at most.
 const INTRODUCTION: Duration = Duration::from_secs(20);
-
-/// After the end of its output a helper's status is waited for this long: it is the reason.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A helper whose standard input was closed has this long to end by itself; it needs one second.
 const GRACE: Duration = Duration::from_millis(1500);
@@ -32,9 +28,9 @@ pub(super) struct Place {
 
 /// A helper that has presented itself.
 pub(super) struct Started {
-    pub process: Attended,
-    pub input: ChildStdin,
-    pub output: ChildStdout,
+    pub life: Life,
+    pub input: Input,
+    pub output: Output,
     /// What came behind its greeting.
     pub behind: Vec<u8>,
     /// How it is called.
@@ -44,15 +40,30 @@ pub(super) struct Started {
 /// A way of starting one.
 struct Candidate {
     name: String,
-    words: Vec<String>,
+    /// How it is replaced by one that fits us.
+    replace: String,
+    way: Way,
 }
 
-/// On the other host: installed by us, then on the PATH. The first line is `cmd.exe`'s; other shells do not find it.
-const FAR_WINDOWS: [&str; 2] = [
+/// How it is started.
+enum Way {
+    /// A process of ours: the helper itself, or the system's `ssh`.
+    Process(Vec<String>),
+    /// A command on the last of these hosts, through our own SSH.
+    Ssh(Vec<SshHop>, &'static str),
+}
+
+/// On the other host: named by its user, installed by us, on the PATH. The first two are `cmd.exe`'s; other shells do not
+/// find them.
+const FAR_WINDOWS: [&str; 3] = [
+    r#""%VMSERIAL_EXE%" helper"#,
     r#""%LOCALAPPDATA%\vmserial\bin\vmserial.exe" helper"#,
     "vmserial.exe helper",
 ];
 const FAR_UNIX: [&str; 1] = ["vmserial helper"];
+
+/// This program's version.
+const OURS: &str = env!("CARGO_PKG_VERSION");
 
 fn candidates(place: &Place) -> io::Result<Vec<Candidate>> {
     if place.via.is_empty() {
@@ -60,14 +71,31 @@ fn candidates(place: &Place) -> io::Result<Vec<Candidate>> {
         let program = program.to_string_lossy().into_owned();
         return Ok(vec![Candidate {
             name: program.clone(),
-            words: vec![program, "helper".to_owned()],
+            replace: format!(
+                "put vmserial.exe {OURS} there with `vmserial setup helper`, or name it with VMSERIAL_EXE"
+            ),
+            way: Way::Process(vec![program, "helper".to_owned()]),
         }]);
     }
-    which::which("ssh").map_err(|_| io::Error::other("`ssh` was not found"))?;
-    let commands: &[&str] = if place.windows { &FAR_WINDOWS } else { &FAR_UNIX };
-    let of = |command: &&str| Candidate {
+    let is_builtin = ssh::is_builtin();
+    if !is_builtin {
+        which::which("ssh").map_err(|_| io::Error::other("`ssh` was not found"))?;
+    }
+    let commands: &[&'static str] = if place.windows { &FAR_WINDOWS } else { &FAR_UNIX };
+    let host = place.via.last().map_or("", |SshHop(host)| host.as_str());
+    let replace = if place.windows {
+        format!("put vmserial.exe {OURS} there with `vmserial setup helper --host {host}`")
+    } else {
+        format!("install vmserial {OURS} on {host}")
+    };
+    let of = |&command: &&'static str| Candidate {
         name: format!("{command} on {}", ssh_words::shown(&place.via)),
-        words: ssh_words::exec(&place.via, command),
+        replace: replace.clone(),
+        way: if is_builtin {
+            Way::Ssh(place.via.clone(), command)
+        } else {
+            Way::Process(ssh_words::exec(&place.via, command))
+        },
     };
     Ok(commands.iter().map(of).collect())
 }
@@ -113,20 +141,34 @@ impl Attempt {
 }
 
 /// What `ssh` ends with when it is itself that failed.
-const SSH_FAILED: i32 = 255;
+const SSH_FAILED: Status = Status::Exited(255);
 
-async fn attempt(candidate: Candidate, children: &Children) -> Result<Started, Attempt> {
-    let mut command = sys::command(&candidate.words, None);
+async fn begin(way: &Way, children: &Children) -> Result<(Life, Input, Output), Attempt> {
+    let cannot = |reason: String| Attempt::last(reason);
+    let words = match way {
+        Way::Process(words) => words,
+        Way::Ssh(via, command) => {
+            let far = ssh::Far::Command((*command).to_owned());
+            let channel = ssh::stream::open(via, &far).await;
+            let (output, input) = tokio::io::split(channel.map_err(|error| cannot(error.to_string()))?);
+            return Ok((Life::Stream, Box::new(input), Box::new(output)));
+        }
+    };
+    let mut command = sys::command(words, None);
     // No window asks either: what cannot log in says so.
     command.env("SSH_ASKPASS_REQUIRE", "never");
     let take_line = Box::new(|line: &str| {
         tracing::debug!(line, "the helper says");
         true
     });
-    let cannot = |reason: String| Attempt::last(reason);
     let (process, pipes) = Attended::start(command, Streams::Both, GRACE, take_line, children)
         .map_err(|error| cannot(format!("it cannot be started: {error}")))?;
-    let (mut input, mut output) = pipes.ok_or_else(|| cannot("it has no pipes".to_owned()))?;
+    let (input, output) = pipes.ok_or_else(|| cannot("it has no pipes".to_owned()))?;
+    Ok((Life::Process(process), Box::new(input), Box::new(output)))
+}
+
+async fn attempt(candidate: Candidate, children: &Children) -> Result<Started, Attempt> {
+    let (life, mut input, mut output) = begin(&candidate.way, children).await?;
     let ours = ourselves();
     let hello = greeting(End::Client, ours.protocol, &ours.version);
     // One that ended at once says why below.
@@ -134,25 +176,26 @@ async fn attempt(candidate: Candidate, children: &Children) -> Result<Started, A
     let mut listening = Listening::for_the(End::Helper);
     let mut buffer = vec![0; 4096];
     loop {
-        let count = output.read(&mut buffer).await.unwrap_or_default();
-        if count == 0 {
-            let words = listening.nobody().to_string();
-            let end = timeout(LAST_WORDS, process.ended().wait()).await.ok().flatten();
-            let is_last = end
-                .as_ref()
-                .is_some_and(|end| end.status == crate::runner::Status::Exited(SSH_FAILED));
-            let reason = end.as_ref().and_then(failure).unwrap_or(words);
-            return Err(Attempt { reason, is_last });
-        }
+        let count = match output.read(&mut buffer).await {
+            Ok(count @ 1..) => count,
+            end => {
+                let status = life.status().await;
+                let reason = life.last_words(end).await;
+                return Err(Attempt {
+                    reason: reason.unwrap_or_else(|| listening.nobody().to_string()),
+                    is_last: status == Some(SSH_FAILED),
+                });
+            }
+        };
         match listening.input(&buffer[..count]) {
             Ok(None) => {}
             Ok(Some((theirs, behind))) => {
-                if let Some(reason) = mismatch(&ours, &theirs, &candidate.name) {
+                if let Some(reason) = mismatch(&ours, &theirs, &candidate.replace) {
                     return Err(Attempt::last(reason));
                 }
                 tracing::debug!(version = theirs.version, "the helper is there");
                 return Ok(Started {
-                    process,
+                    life,
                     input,
                     output,
                     behind,

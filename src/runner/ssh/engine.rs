@@ -11,6 +11,11 @@ pub fn is_builtin() -> bool {
     sys::BUILT_IN && options().engine == SshEngine::Builtin
 }
 
+/// Tells whether the key of a host that is not known yet is taken and written down.
+pub fn accepts_new_host_keys() -> bool {
+    options().accept_new_host_key
+}
+
 /// Runs a line on the last host of the chain.
 pub(super) fn exec(chain: &[String], line: &str, stdin: &[u8], wait: &Wait) -> Result<Output, ExecFailure> {
     if is_builtin() {

@@ -13,6 +13,6 @@ pub mod stream;
 mod sys;
 mod system;
 
-pub use engine::is_builtin;
+pub use engine::{accepts_new_host_keys, is_builtin};
 pub use far::SshRunner;
 pub use link::Far;

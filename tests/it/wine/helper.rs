@@ -4,7 +4,7 @@
 use super::place::command;
 use super::rig::{Program, pipe_name, trial, wired};
 use crate::bridge_rig::random;
-use crate::helper::{bridge_through, script};
+use crate::helper_bridge::{bridge_through, script};
 use crate::helper_rig::{CLOSE, FAILED, Helper, OPENED};
 use crate::kit::{Running, Sandbox, connect, kill, read_until, wait_until};
 use crate::sshd::Sshd;
