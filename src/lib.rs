@@ -4,10 +4,11 @@
 //!
 //! ```text
 //! main → cli → { session, config }
-//!               session → { driver, debugger, bridge, runner, plan }
+//!               session → { driver, guest, debugger, bridge, runner, plan }
 //!                         driver, debugger → { runner (the trait only), plan, render } → model
 //!                         bridge → { rsp, model }
-//! pure, no I/O, no clock, no environment: model, plan, render, rsp, config::{merge, validate}
+//!                         guest → { plan, render, model }
+//! pure, no I/O, no clock, no environment: model, plan, render, rsp, guest, config::{merge, validate}
 //! never: model/plan/render/rsp → outward · driver → driver · bridge ↔ driver · anything → cli
 //! ```
 
@@ -16,6 +17,7 @@ pub mod cli;
 pub mod config;
 pub mod debugger;
 pub mod driver;
+pub mod guest;
 pub mod host_service;
 pub mod model;
 pub mod plan;

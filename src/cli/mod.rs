@@ -88,6 +88,8 @@ enum Command {
     Break(commands::break_in::BreakArgs),
     /// Stop a VM's kernel in its debugger and start gdb on it
     Debug(Box<commands::debug::DebugArgs>),
+    /// Make the inside of a guest ready for kernel debugging, and back again
+    Guest(Box<commands::guest::GuestArgs>),
     /// Show what apply would change
     Plan(commands::plan::PlanArgs),
     /// Bring targets to what the profile says
@@ -156,6 +158,7 @@ fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode
         Command::Down(args) => commands::down::run(&args, context, ui),
         Command::Break(args) => commands::break_in::run(&args, context, ui),
         Command::Debug(args) => commands::debug::run(&args, context, ui),
+        Command::Guest(args) => commands::guest::run(*args, context, ui),
         Command::Plan(args) => commands::plan::run(&args, context, ui),
         Command::Apply(args) => commands::apply::run(&args, context, ui),
         Command::Undo(args) => commands::undo::run(&args, context, ui),

@@ -4,7 +4,7 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::config::load::{Arguments, split_arguments};
 use crate::config::{find, load};
-use crate::model::profile::Profile;
+use crate::model::profile::{GuestProfile, Profile};
 use crate::model::{FailureKind, HostLogin, Problem, TargetSpec};
 use crate::runner::ssh::options::set_login;
 
@@ -20,6 +20,40 @@ pub fn targets(words: &[String], context: &Context) -> Result<Vec<TargetSpec>, F
     let loaded = load(&find(named.as_deref(), &surroundings)?, &surroundings)?;
     note_logins(&loaded.profile);
     Ok(loaded.targets(&patterns)?)
+}
+
+/// A target with what its profile says of the inside of its guest.
+#[derive(Debug, Clone)]
+pub struct GuestTarget {
+    /// The target.
+    pub spec: TargetSpec,
+    /// What is wanted of its guest.
+    pub guest: GuestProfile,
+}
+
+/// Returns the one target that is meant, with its guest.
+///
+/// # Errors
+///
+/// As [`one_target`]; configuration: the profile says nothing of its guest.
+pub fn guest_target(words: &[String], context: &Context) -> Result<GuestTarget, Failure> {
+    let Arguments { profile, patterns } = split_arguments(words)?;
+    let named = profile.or_else(|| context.profile.clone());
+    let surroundings = context.surroundings()?;
+    let loaded = load(&find(named.as_deref(), &surroundings)?, &surroundings)?;
+    note_logins(&loaded.profile);
+    let spec = the_one(loaded.targets(&patterns)?)?;
+    let guest = loaded
+        .profile
+        .targets
+        .get(&spec.name)
+        .and_then(|target| target.guest.clone());
+    let guest = guest.ok_or_else(|| {
+        let message = format!("`{}` is not there: nothing is said of this guest", spec.field_path("guest"));
+        Problem::new(FailureKind::Configuration, message)
+            .hint("Add `guest: {os: linux, ssh: root@GUEST}` to the target, or name the way in: `--host`, `--local`, `--root`.")
+    })?;
+    Ok(GuestTarget { spec, guest })
 }
 
 /// Notes how the profile's hosts are logged in to, for whoever goes there.

@@ -14,6 +14,7 @@ pub mod execute;
 #[cfg(test)]
 mod fake;
 pub mod front;
+pub mod guest;
 pub mod helper;
 pub mod helper_setup;
 pub mod host_apply;

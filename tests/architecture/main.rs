@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("driver", &["model", "plan", "render", "runner"]),
     ("debugger", &["model", "render", "runner", "plan"]),
     ("host_service", &["model", "plan", "render"]),
+    ("guest", &["model", "plan", "render"]),
     ("bridge", &["model", "rsp"]),
     ("config", &["model"]),
     (
@@ -35,12 +36,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "bridge",
             "config",
             "host_service",
+            "guest",
         ],
     ),
     (
         "cli",
         &[
             "model", "render", "rsp", "plan", "runner", "driver", "debugger", "bridge", "config", "session",
+            "guest",
         ],
     ),
 ];
@@ -52,6 +55,7 @@ const PURE: &[&str] = &[
     "render",
     "rsp",
     "host_service",
+    "guest",
     "config/merge",
     "config/validate",
     "config/check",

@@ -29,6 +29,7 @@ mod endpoint_errors;
 mod exec;
 mod faults;
 mod guest;
+mod guest_linux;
 mod helper;
 mod helper_bridge;
 mod helper_rig;
@@ -113,6 +114,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(telnet::trials());
     trials.extend(telnet_peers::trials());
     trials.extend(wine::trials());
+    trials.extend(guest_linux::trials());
     trials.extend(xen::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

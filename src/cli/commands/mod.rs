@@ -10,6 +10,7 @@ mod debug_kd;
 pub mod doctor;
 pub mod down;
 pub mod drift;
+pub mod guest;
 pub mod helper;
 pub mod journal;
 pub mod plan;

@@ -1,0 +1,9 @@
+//! A Linux guest: what is seen of it, and the steps that make it ready for kernel debugging.
+
+pub mod boot_loader;
+pub mod facts;
+pub mod live;
+pub mod show;
+pub mod verdict;
+
+pub use facts::LinuxFacts;
