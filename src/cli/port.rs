@@ -7,14 +7,14 @@ use crate::cli::target::{one_target, targets, the_one};
 use crate::config::load::is_profile;
 use crate::model::endpoint::TargetOrEndpointError;
 use crate::model::{
-    BreakWith, ClientSpec, EndpointError, EndpointSpec, FailureKind, LogSpec, Policy, PortIndex, Problem,
-    TargetOrEndpoint, TargetSpec,
+    BreakWith, ClientSpec, EndpointError, EndpointSpec, FailureKind, LogSpec, Policy, PortIndex, PortSpec,
+    Problem, TargetOrEndpoint, TargetSpec,
 };
 use crate::runner::break_means::break_means;
 use crate::runner::local::Local;
 use crate::session::planning::RealHosts;
 use crate::session::port_key::PortKey;
-use crate::session::target_port::target_port;
+use crate::session::target_port::{TargetPort, target_port};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -60,15 +60,6 @@ impl PortArgs {
             PortWord::Port(_) => None,
         })
     }
-
-    /// Means the port at an endpoint, with our role.
-    pub fn at_endpoint(endpoint: EndpointSpec, break_with: Option<BreakWith>) -> Self {
-        Self {
-            words: vec![PortWord::Port(TargetOrEndpoint::Endpoint(endpoint))],
-            number: None,
-            break_with,
-        }
-    }
 }
 
 /// A port, found.
@@ -91,6 +82,19 @@ pub struct PortPlace {
 }
 
 impl PortPlace {
+    /// Takes a target's port that was found already. No profile has the target.
+    pub fn found(shown: String, port: TargetPort, spec: &PortSpec) -> Self {
+        Self {
+            shown,
+            keys: port.keys,
+            target: port.source,
+            break_means: port.break_means,
+            log: spec.log.clone(),
+            shared_with: None,
+            profile_target: None,
+        }
+    }
+
     /// Finds the port that the arguments mean.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //! - a port is QEMU's, so it changes when the VM is shut down and started; only HVM guests have one.
 
 mod device;
+mod memory;
 mod port;
 mod records;
 mod xapi;
@@ -62,13 +63,16 @@ const XL: &str = "xl";
 const MAX_PORTS: u32 = 4;
 
 /// The driver.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Xen;
+#[derive(Debug, Default)]
+pub struct Xen {
+    xapi: memory::Memory<xapi::Known>,
+    xl: memory::Memory<xl::Known>,
+}
 
 impl Xen {
     /// Makes the driver.
     pub fn new() -> Self {
-        Self
+        Self::default()
     }
 }
 
@@ -144,10 +148,13 @@ impl Driver for Xen {
         port: PortIndex,
         wait: &Wait,
     ) -> Result<EndpointSpec, Problem> {
-        match xapi::locate(runner, wanted, port, wait)? {
-            Some(endpoint) => Ok(endpoint),
-            None => xl::locate(runner, wanted, port, wait),
+        // A VM that xl has was found there before: `xe` is not looked for again.
+        if self.xl.get(wanted).is_none()
+            && let Some(endpoint) = xapi::locate(runner, wanted, port, &self.xapi, wait)?
+        {
+            return Ok(endpoint);
         }
+        xl::locate(runner, wanted, port, &self.xl, wait)
     }
 }
 

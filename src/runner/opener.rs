@@ -3,11 +3,12 @@
 use super::attended::Children;
 use super::helper::{HelperPlaces, Helpers};
 use super::tunnel::{DIAL_TIMEOUT, Tunnel};
-use super::{child_stream, ssh, sys};
+use super::{child_stream, ssh, ssh_words, sys};
 use crate::bridge::{Opener, Opening, Remarks};
-use crate::model::{Address, EndpointSpec, FailureKind, Problem, Role};
+use crate::model::{Address, EndpointSpec, ExecCommand, FailureKind, Problem, Role};
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -66,7 +67,7 @@ impl fmt::Debug for ProcessOpener {
 fn is_helped(endpoint: &EndpointSpec) -> bool {
     match endpoint.address {
         Address::Pipe { .. } => true,
-        Address::Tty { .. } => !endpoint.via.is_empty(),
+        Address::Tty { .. } => !endpoint.via.is_empty() && ssh::terminal::line(endpoint).is_none(),
         _ => false,
     }
 }
@@ -92,7 +93,7 @@ fn check_via(endpoint: &EndpointSpec) -> Result<(), Problem> {
             "a path behind `via=` must begin with `/`".into(),
             "Write the whole path of the socket on that host.",
         ),
-        Address::Tcp { .. } | Address::Unix(_) => Ok(()),
+        Address::Tcp { .. } | Address::Unix(_) | Address::Tty { .. } => Ok(()),
         _ => refuse(
             format!("`{kind}` behind `via=` is not served yet: that host has to open it"),
             "Serve it there, `vmserial bridge ENDPOINT listen:unix:/path`, and connect to that path with `via=`.",
@@ -116,15 +117,27 @@ impl Opener for ProcessOpener {
         if is_helped(&endpoint) {
             return self.helpers.open(&endpoint);
         }
+        let line = ssh::terminal::line(&endpoint);
+        if let (Some(line), false) = (&line, ssh::is_builtin()) {
+            let command = ExecCommand::from_words(ssh_words::exec(&endpoint.via, line));
+            return Box::pin(async move {
+                let command = command.ok_or_else(|| io::Error::other("`ssh` has no words"))?;
+                child_stream::start(&endpoint, &command, &remarks, &children)
+            });
+        }
+        let far = match line {
+            Some(line) => Some(ssh::Far::Command(line)),
+            None => ssh::Far::of(&endpoint.address),
+        };
         if !endpoint.via.is_empty()
             && ssh::is_builtin()
-            && let Some(far) = ssh::Far::of(&endpoint.address)
+            && let Some(far) = far
         {
             return Box::pin(async move {
                 let opened = ssh::stream::open(&endpoint.via, &far);
                 match tokio::time::timeout(DIAL_TIMEOUT, opened).await {
                     Ok(result) => result,
-                    Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+                    Err(_) => Err(io::ErrorKind::TimedOut.into()),
                 }
             });
         }
@@ -135,7 +148,7 @@ impl Opener for ProcessOpener {
         Box::pin(async move {
             match &endpoint.address {
                 Address::Exec(command) => child_stream::start(&endpoint, command, &remarks, &children),
-                _ => Err(std::io::ErrorKind::Unsupported.into()),
+                _ => Err(io::ErrorKind::Unsupported.into()),
             }
         })
     }

@@ -2,7 +2,7 @@
 
 use crate::bridge_rig::{accepted, in_use};
 use crate::kit::{Ended, Sandbox, connect, read_until};
-use crate::sshd::{Sshd, missing};
+use crate::sshd::{QUICK_SHELL, Sshd, missing};
 use crate::terminal_rig::OnTerminal;
 use libtest_mimic::{Completion, Failed, Trial};
 use std::fs;
@@ -82,7 +82,7 @@ impl Lab {
         }
         fs::write(sandbox.path("dev.vmx"), KGDB).unwrap();
         let path = format!("{}:/usr/local/bin:/usr/bin:/bin", sandbox.path("far").display());
-        let server = Sshd::start_with(&sandbox, &format!("SetEnv PATH={path}\n{more}"));
+        let server = Sshd::start_with(&sandbox, &format!("SetEnv PATH={path} {QUICK_SHELL}\n{more}"));
         Self { sandbox, server }
     }
 

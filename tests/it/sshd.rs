@@ -10,6 +10,9 @@ use std::sync::mpsc::{Receiver, channel};
 
 const SSHD: &str = "/usr/sbin/sshd";
 
+/// A `bash` that is not the first one does not read its user's `.bashrc`, which may take a second for each command.
+pub const QUICK_SHELL: &str = "SHLVL=2";
+
 /// A server, with the sandbox's `ssh` knowing it as `lab`.
 pub struct Sshd {
     child: Child,
@@ -67,7 +70,7 @@ impl Sshd {
             &format!(
                 "{more}ListenAddress 127.0.0.1\nPort {port}\nHostKey {here}/host_key\nAuthorizedKeysFile {here}/authorized_keys\n\
                  PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-                 LogLevel VERBOSE\nMaxStartups 100\n"
+                 LogLevel VERBOSE\nMaxStartups 100\nSetEnv {QUICK_SHELL}\n"
             ),
         );
         let host_key = std::fs::read_to_string(folder.join("host_key.pub")).unwrap();

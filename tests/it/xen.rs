@@ -1,10 +1,12 @@
 //! `vmserial setup xen` against stand-ins of `xe`, `xl` and `xenstore-read` that keep state: their VMs open real ports.
 
+mod ssh;
 mod tunnel;
 mod xapi;
 mod xl;
 
 use crate::kit::{Ended, PATIENCE, Sandbox, wait_until};
+use crate::sshd::{QUICK_SHELL, Sshd};
 use libtest_mimic::Trial;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 pub fn trials() -> Vec<Trial> {
     let mut trials = xapi::trials();
     trials.extend(xl::trials());
+    trials.extend(ssh::trials());
     trials.extend(tunnel::trials());
     trials.push(trial(
         "a_host_without_a_toolstack_is_named",
@@ -37,6 +40,8 @@ struct Host {
     sandbox: Sandbox,
     /// What the stand-ins know.
     state: PathBuf,
+    /// The way to it, if it is another machine: `lab`.
+    server: Option<Sshd>,
 }
 
 const UUID: &str = "0c6b1a52-8f37-4d5e-9a7b-2c1d3e4f5a6b";
@@ -51,7 +56,26 @@ impl Host {
         let state = sandbox.path("bin/xen.state");
         fs::create_dir_all(state.join("hosts/aaaa")).unwrap();
         fs::write(state.join("hosts/aaaa/name-label"), "xcp1").unwrap();
-        Self { sandbox, state }
+        Self {
+            sandbox,
+            state,
+            server: None,
+        }
+    }
+
+    /// The same host behind SSH: its programs are found at the other end only.
+    fn behind_ssh(mut self) -> Self {
+        let far = self.sandbox.path("far");
+        fs::rename(self.sandbox.path("bin"), &far).unwrap();
+        self.state = far.join("xen.state");
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", far.display());
+        let environment = format!("SetEnv PATH={path} {QUICK_SHELL}\n");
+        self.server = Some(Sshd::start_with(&self.sandbox, &environment));
+        self
+    }
+
+    fn logins(&self) -> usize {
+        self.server.as_ref().unwrap().logins()
     }
 
     /// A host of XenServer with the VM `win11-dev`, which is off.
@@ -103,7 +127,8 @@ impl Host {
 
     /// Runs `vmserial setup xen` with these words behind.
     fn setup(&self, words: &str) -> Ended {
-        let line = format!("setup xen {words}");
+        let host = if self.server.is_some() { "--host lab " } else { "" };
+        let line = format!("setup xen {host}{words}");
         self.sandbox.run(line.split_whitespace())
     }
 

@@ -32,6 +32,13 @@ const PASTE_RATE: u32 = 1000;
 pub struct ConsoleArgs {
     #[command(flatten)]
     port: PortArgs,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// How a console behaves.
+#[derive(Debug, clap::Args)]
+struct Manner {
     /// Only read
     #[arg(long)]
     ro: bool,
@@ -61,11 +68,10 @@ pub struct ConsoleArgs {
     wait: Option<Duration>,
 }
 
-impl ConsoleArgs {
-    /// Means a port's console as it is without flags.
-    pub fn of(port: PortArgs) -> Self {
+impl Manner {
+    /// As a console is without flags.
+    fn plain() -> Self {
         Self {
-            port,
             ro: false,
             replay: None,
             since: None,
@@ -81,7 +87,19 @@ impl ConsoleArgs {
 
 /// Runs a console until the user leaves or it ends.
 pub fn run(args: &ConsoleArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
-    let place = PortPlace::find(&args.port, context)?;
+    show(PortPlace::find(&args.port, context)?, &args.manner, context, ui)
+}
+
+/// Runs a console of a port that was found already.
+///
+/// # Errors
+///
+/// See [`run`].
+pub fn run_here(place: PortPlace, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    show(place, &Manner::plain(), context, ui)
+}
+
+fn show(place: PortPlace, args: &Manner, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

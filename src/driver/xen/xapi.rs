@@ -1,6 +1,7 @@
 //! Looks at VMs of XenServer and XCP-ng.
 
 use super::device::{endpoint_of, listening_port};
+use super::memory::Memory;
 use super::port::{is_live, located};
 use super::records::{NOTHING, Record, in_map};
 use super::xe::{self, MARK, OTHER_SERIAL, Parameter, SERIAL};
@@ -58,14 +59,7 @@ struct Pool {
 impl Pool {
     fn look(runner: &dyn Runner, wait: &Wait) -> Result<Self, Problem> {
         let hosts = xe::hosts(runner, wait)?;
-        let inventory = runner.read(&HostPath::new(INVENTORY), wait)?;
-        let text = inventory.map(|file| String::from_utf8_lossy(&file.bytes).into_owned());
-        let here = text.as_deref().and_then(|text| {
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("INSTALLATION_UUID="))?;
-            Some(line.trim().trim_matches(['\'', '"']).to_owned())
-        });
+        let here = this_host(runner, wait)?;
         let alone = match hosts.as_slice() {
             [one] => one.get("uuid").cloned(),
             _ => None,
@@ -102,6 +96,18 @@ impl Pool {
     }
 }
 
+/// Asks the host for its own identifier; `None` if it does not say.
+fn this_host(runner: &dyn Runner, wait: &Wait) -> Result<Option<String>, Problem> {
+    let inventory = runner.read(&HostPath::new(INVENTORY), wait)?;
+    let text = inventory.map(|file| String::from_utf8_lossy(&file.bytes).into_owned());
+    Ok(text.as_deref().and_then(|text| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("INSTALLATION_UUID="))?;
+        Some(line.trim().trim_matches(['\'', '"']).to_owned())
+    }))
+}
+
 fn field<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
     record
         .get(name)
@@ -118,7 +124,11 @@ fn vm(
 ) -> Result<Observed, Problem> {
     let record = the_one(target, all)?;
     let uuid = field(record, "uuid").unwrap_or_default();
-    let read = |parameter: Parameter| parameter.read(runner, uuid, wait);
+    // The listing says which keys there are. Their values are asked for one by one: one with a semicolon cannot be told there.
+    let read = |parameter: Parameter| match parameter {
+        Parameter::Key(map, key) if field(record, map).is_some_and(|map| !map.contains(key)) => Ok(None),
+        parameter => parameter.read(runner, uuid, wait),
+    };
     let (serial, other, mark) = (read(SERIAL)?, read(OTHER_SERIAL)?, read(MARK)?);
     let mut facts = BTreeMap::from([
         (fact::TOOLSTACK.to_owned(), XAPI.to_owned()),
@@ -268,42 +278,70 @@ fn taken(uuid: &str, home: Option<&str>, all: &[Record]) -> String {
     all.iter().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// Returns where the port is now; `None` if the host has no `xe`.
+/// What does not move of a VM.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    uuid: String,
+    /// The host that we ask, where it says who it is.
+    here: Option<String>,
+}
+
+/// Returns where the port is now; `None` if the host has no `xe`. Asks xapi once, and xenstore where a pseudo terminal is.
 pub(super) fn locate(
     runner: &dyn Runner,
     wanted: &TargetSpec,
     port: PortIndex,
+    memory: &Memory<Known>,
     wait: &Wait,
 ) -> Result<Option<EndpointSpec>, Problem> {
     let name = wanted.vm.as_str();
-    let found = match xe::find(runner, name, wait) {
-        Err(problem) if is_missing(&problem) => return Ok(None),
-        found => found?,
+    let known = memory.get(wanted);
+    let by = known.as_ref().map_or(name, |known| known.uuid.as_str());
+    let Some(found) = xe::named(runner, by, wait)? else {
+        return Ok(None);
     };
-    let uuid = match found.as_slice() {
+    let record = match found.as_slice() {
         [one] => one,
-        [] => return Err(no_such_vm(name)),
-        several => return Err(several_vms(name, several.iter().map(String::as_str))),
+        [] => {
+            memory.forget(wanted);
+            return Err(no_such_vm(name));
+        }
+        several => {
+            return Err(several_vms(
+                name,
+                several.iter().filter_map(|one| field(one, "uuid")),
+            ));
+        }
+    };
+    let known = match known {
+        Some(known) => known,
+        None => {
+            let known = Known {
+                uuid: field(record, "uuid").unwrap_or_default().to_owned(),
+                here: this_host(runner, wait)?,
+            };
+            memory.put(wanted, known.clone());
+            known
+        }
     };
     super::xapi_stages::check_port(port)?;
-    let value = match SERIAL.read(runner, uuid, wait)? {
-        Some(value) => value,
-        None => OTHER_SERIAL
-            .read(runner, uuid, wait)?
-            .unwrap_or_else(|| "pty".to_owned()),
-    };
-    let endpoint = endpoint_of(&value).ok_or_else(|| {
+    let map = |name: &str| field(record, name).and_then(|map| in_map(map, "hvm_serial"));
+    let value = map("platform").or(map("other-config")).unwrap_or("pty");
+    let endpoint = endpoint_of(value).ok_or_else(|| {
         Problem::new(
             FailureKind::Precondition,
             format!("port {port} of `{name}` is nothing that can be opened: `{value}`"),
         )
         .hint("Set it up with `vmserial setup xen` or `vmserial apply`.")
     })?;
-    let domain = Parameter::Plain("dom-id").read(runner, uuid, wait)?;
-    let domain = domain.filter(|domain| domain != "-1");
-    located(runner, domain.as_deref(), port, endpoint, wait).map(Some)
-}
-
-fn is_missing(problem: &Problem) -> bool {
-    problem.kind == FailureKind::NotFound && problem.message.starts_with("`xe` was not found")
+    // A domain's number is its own host's: another host may have one of the same number, which is another VM.
+    if let (Some(here), Some(there)) = (&known.here, field(record, "resident-on"))
+        && here != there
+    {
+        let message = format!("`{name}` runs on another host of the pool now: `{there}`");
+        return Err(Problem::new(FailureKind::Precondition, message)
+            .hint("Name that host, or move the VM back: its port is on the host that runs it."));
+    }
+    let domain = field(record, "dom-id").filter(|domain| *domain != "-1");
+    located(runner, domain, port, endpoint, wait).map(Some)
 }

@@ -141,27 +141,15 @@ fn list(runner: &dyn Runner, invocation: &Invocation, wait: &Wait) -> Result<Opt
     Ok(Some(records(&String::from_utf8_lossy(&output.stdout))))
 }
 
-/// Finds one VM's identifier by what the user wrote, without listing all others.
-pub(super) fn find(runner: &dyn Runner, name: &str, wait: &Wait) -> Result<Vec<String>, Problem> {
+/// Lists the VMs that have a name or an identifier, with where their port is; `None` if there is no `xe`.
+pub(super) fn named(runner: &dyn Runner, name: &str, wait: &Wait) -> Result<Option<Vec<Record>>, Problem> {
     let key = if is_uuid(name) { "uuid" } else { "name-label" };
-    let invocation = Invocation::reads(
-        XE,
-        [
-            "vm-list".to_owned(),
-            format!("{key}={name}"),
-            "params=uuid".to_owned(),
-            "--minimal".to_owned(),
-        ],
-    );
-    let output = runner.run(&invocation, wait)?;
-    let output = must_succeed(runner.host(), &invocation, output).map_err(refused)?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Ok(text
-        .trim()
-        .split(',')
-        .filter(|uuid| !uuid.is_empty())
-        .map(ToOwned::to_owned)
-        .collect())
+    let words = [
+        "vm-list".to_owned(),
+        format!("{key}={name}"),
+        "params=uuid,dom-id,resident-on,platform,other-config".to_owned(),
+    ];
+    list(runner, &Invocation::reads(XE, words), wait)
 }
 
 /// Tells whether a text is written as identifiers are.

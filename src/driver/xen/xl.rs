@@ -1,6 +1,7 @@
 //! Looks at VMs of plain Xen: the VM's file, and what `xl` says of its domain.
 
 use super::device::{self, endpoint_of};
+use super::memory::Memory;
 use super::port::{is_live, located, unless_missing};
 use super::{MAX_PORTS, XL, fact, no_toolstack, wanted_endpoint};
 use crate::model::{
@@ -232,34 +233,79 @@ fn no_port(file: &XlCfg) -> Option<String> {
     })
 }
 
-/// Returns where a port is now.
+/// What does not move of a VM, as it was found last.
+#[derive(Debug, Clone)]
+pub(super) struct Known {
+    path: HostPath,
+    /// What `xl` calls the domain.
+    name: String,
+    /// The devices of a domain that runs: the file counts for the next one only.
+    running: Option<(String, Vec<String>)>,
+}
+
+/// Returns where a port is now. Asks `xl` once, reads the VM's file once for each start, and asks xenstore where a pseudo
+/// terminal is.
 pub(super) fn locate(
     runner: &dyn Runner,
     wanted: &TargetSpec,
     port: PortIndex,
+    memory: &Memory<Known>,
     wait: &Wait,
 ) -> Result<EndpointSpec, Problem> {
-    let cfg = find(runner, wanted.vm.as_str(), wait)?;
+    let (mut known, mut cfg) = match memory.get(wanted) {
+        Some(known) => (known, None),
+        None => {
+            let cfg = find(runner, wanted.vm.as_str(), wait)?;
+            let known = Known {
+                path: cfg.path.clone(),
+                name: cfg.name.clone(),
+                running: None,
+            };
+            (known, Some(cfg))
+        }
+    };
+    let domain = domain_of(runner, &known.name, wait)?;
+    let present = match (&known.running, &domain) {
+        (Some((id, devices)), Some(domain)) if id == domain => devices.clone(),
+        _ => {
+            let cfg = match cfg.take() {
+                Some(cfg) => cfg,
+                None => match read(runner, &known.path, wait)? {
+                    Some(bytes) => parse(known.path.clone(), bytes)?,
+                    None => {
+                        memory.forget(wanted);
+                        let message = format!("there is no file `{}` any more", known.path);
+                        return Err(Problem::new(FailureKind::NotFound, message));
+                    }
+                },
+            };
+            known.name.clone_from(&cfg.name);
+            present(&cfg)?
+        }
+    };
+    known.running = domain.clone().map(|domain| (domain, present.clone()));
+    let path = known.path.clone();
+    memory.put(wanted, known);
     let hint = "Set it up with `vmserial setup xen` or `vmserial apply`.";
-    let present = present(&cfg)?;
     let Some(device) = of_port(&present, port) else {
-        let message = format!("`{}` has no port {port}", cfg.path);
+        let message = format!("`{path}` has no port {port}");
         return Err(Problem::new(FailureKind::NotFound, message).hint(hint));
     };
     let Some(endpoint) = endpoint_of(device) else {
-        let message = format!(
-            "port {port} of `{}` is nothing that can be opened: `{device}`",
-            cfg.path
-        );
+        let message = format!("port {port} of `{path}` is nothing that can be opened: `{device}`");
         return Err(Problem::new(FailureKind::Precondition, message).hint(hint));
     };
-    let asked = Invocation::reads("xl", ["domid", &cfg.name]);
+    located(runner, domain.as_deref(), port, endpoint, wait)
+}
+
+/// Asks for the number of a domain; `None` if it does not run.
+fn domain_of(runner: &dyn Runner, name: &str, wait: &Wait) -> Result<Option<String>, Problem> {
+    let asked = Invocation::reads("xl", ["domid", name]);
     let Some(output) = unless_missing(runner.run(&asked, wait))? else {
         return Err(no_toolstack(runner));
     };
     let domain = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let domain = (output.success() && !domain.is_empty()).then_some(domain);
-    located(runner, domain.as_deref(), port, endpoint, wait)
+    Ok((output.success() && !domain.is_empty()).then_some(domain))
 }
 
 #[cfg(test)]

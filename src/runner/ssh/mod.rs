@@ -12,6 +12,7 @@ pub mod options;
 pub mod stream;
 mod sys;
 mod system;
+pub mod terminal;
 
 pub use engine::{accepts_new_host_keys, is_builtin};
 pub use far::SshRunner;

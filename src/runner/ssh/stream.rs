@@ -33,8 +33,11 @@ impl Far {
 pub async fn open(hops: &[SshHop], far: &Far) -> io::Result<Channel> {
     let chain: Vec<String> = hops.iter().map(|hop| hop.0.clone()).collect();
     let stream = sys::open(&chain, far).await?;
-    Ok(Channel::new(
-        stream,
-        Facts::half_closing(format!("ssh {}", chain.join(" "))),
-    ))
+    let peer = format!("ssh {}", chain.join(" "));
+    let facts = match far {
+        Far::Tcp(..) | Far::Unix(_) => Facts::half_closing(peer),
+        // A command that reads no more may write no more either.
+        Far::Command(_) => Facts::whole(peer),
+    };
+    Ok(Channel::new(stream, facts))
 }

@@ -2,7 +2,7 @@
 
 use super::{Host, UUID, free_port, trial};
 use crate::kit::{PATIENCE, Running, Sandbox, is_fast, read_until, wait_until};
-use crate::sshd::{Sshd, missing};
+use crate::sshd::missing;
 use libtest_mimic::{Completion, Failed, Trial};
 use std::fs;
 use std::net::TcpStream;
@@ -26,17 +26,6 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A host of XenServer whose programs only the other end of SSH finds.
-fn far() -> (Host, Sshd) {
-    let mut host = Host::xapi();
-    let far = host.sandbox.path("far");
-    fs::rename(host.sandbox.path("bin"), &far).unwrap();
-    host.state = far.join("xen.state");
-    let path = format!("{}:/usr/local/bin:/usr/bin:/bin", far.display());
-    let server = Sshd::start_with(&host.sandbox, &format!("SetEnv PATH={path}\n"));
-    (host, server)
-}
-
 /// Connects to the bridge, whose line names its free port.
 fn client(debug: &mut Running) -> TcpStream {
     let line = debug.wait_line("listening on listen:tcp:127.0.0.1:");
@@ -50,7 +39,7 @@ fn client(debug: &mut Running) -> TcpStream {
 
 /// The shipped profile: plan, apply, and a debug session whose bytes come through SSH, also after a reboot.
 fn a_windows_guests_port_through_the_tunnel() {
-    let (host, _server) = far();
+    let host = Host::xapi().behind_ssh();
     let port = free_port();
     let profile = include_str!("../../../profiles/xcpng-windows-windbg.yaml")
         .replace("root@xcp1.lab", "lab")

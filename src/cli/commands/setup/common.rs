@@ -4,7 +4,7 @@ use crate::bridge::{BridgeSpec, choose_policy};
 use crate::cli::commands::{bridge, console};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
-use crate::cli::port::{PortArgs, here, usage};
+use crate::cli::port::{PortPlace, here, usage};
 use crate::cli::ui::Ui;
 use crate::model::{
     Address, BreakWith, Cancel, ClientSpec, Deadline, EndpointSpec, FailureKind, GdbStubSpec, HostRef,
@@ -407,26 +407,49 @@ impl Site {
             format!("the place of port {}", port.port),
         );
         let runner = self.hosts.runner(&target.host)?;
-        let theirs = driver.locate(runner.as_ref(), target, port.port, &wait)?;
-        let ours = theirs.our_side(&target.host, port.tunnel);
+        let place = match driver.locate(runner.as_ref(), target, port.port, &wait) {
+            // It is a state: the port is there once the VM runs.
+            Err(problem) if problem.kind == FailureKind::Precondition => {
+                ui.status(&format!("The port is not there now: {}.", problem.message));
+                None
+            }
+            located => Some(located?),
+        };
+        let ours = place
+            .as_ref()
+            .map(|theirs| theirs.our_side(&target.host, port.tunnel));
         let break_with = port
             .break_with
             .clone()
             .or_else(|| driver.break_with(target, port));
         let clients = args.clients(target);
-        let line = bridge_line(&ours, &clients, port.policy, break_with.as_ref());
-        ui.status(&format!("The VM's end is `{theirs}`, ours `{ours}`."));
+        let line = ours
+            .as_ref()
+            .map(|ours| bridge_line(ours, &clients, port.policy, break_with.as_ref()));
+        if let (Some(theirs), Some(ours)) = (&place, &ours) {
+            ui.status(&format!("The VM's end is `{theirs}`, ours `{ours}`."));
+        }
         if !args.ends_in_bridge() {
-            ui.status("Start the bridge with:");
-            ui.data(&line)?;
+            match line {
+                Some(line) => {
+                    ui.status("Start the bridge with:");
+                    ui.data(&line)?;
+                }
+                None => ui.status("Run this again with `--serve ENDPOINT`: that bridge waits for the VM."),
+            }
             return Ok(ExitCode::SUCCESS);
         }
-        if args.is_own_console(port.policy) {
-            let args = console::ConsoleArgs::of(PortArgs::at_endpoint(ours, break_with));
-            return console::run(&args, context, ui);
-        }
-        ui.status(&format!("Running: {line}"));
         let found = target_port(self.hosts.as_ref(), target, port)?;
+        if args.is_own_console(port.policy) {
+            let shown = match ours {
+                Some(ours) => ours.to_string(),
+                None => format!("port {} of {}", port.port, target.name),
+            };
+            return console::run_here(PortPlace::found(shown, found, port), context, ui);
+        }
+        if let Some(line) = line {
+            ui.status(&format!("Running: {line}"));
+        }
         let mut spec = BridgeSpec::new(found.source, clients, port.policy);
         spec.break_means = found.break_means;
         spec.log.clone_from(&port.log);
