@@ -119,6 +119,9 @@ enum Command {
     Completions(commands::completions::CompletionsArgs),
 }
 
+/// So many `-v` tell what is told nowhere else: the commands that are run.
+const EVERYTHING: u8 = 2;
+
 /// Runs the program and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let matches = match Cli::command().try_get_matches_from(arguments) {
@@ -130,6 +133,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return error::report_usage(&error),
     };
     let mut ui = Ui::new(cli.global.json);
+    if cli.global.verbose >= EVERYTHING {
+        ui::tell_everything();
+    }
     crate::runner::ssh::options::configure(SshOptions {
         engine: match cli.global.ssh_engine {
             SshEngineArg::Builtin => SshEngine::Builtin,

@@ -132,3 +132,15 @@ pub fn warn(line: &str) {
     // Nobody is left to be told of a standard error that is closed.
     let _ = writeln!(io::stderr().lock(), "warning: {line}");
 }
+
+/// Tells from now on what the program does to hosts, on standard error: every command, how it ended and how long it took.
+pub fn tell_everything() {
+    let teller = tracing_subscriber::fmt()
+        .with_env_filter("vmserial=debug")
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .log_internal_errors(false);
+    // Who has told before goes on.
+    let _ = teller.try_init();
+}

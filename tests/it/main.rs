@@ -48,7 +48,9 @@ mod setup_qemu;
 mod setup_vmware;
 mod shared_rig;
 mod ssh_hosts;
+mod ssh_passwords;
 mod ssh_probe;
+mod ssh_users;
 mod sshd;
 mod telnet;
 mod telnet_peers;
@@ -93,6 +95,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(helper::trials());
     trials.extend(helper_bridge::trials());
     trials.extend(ssh_hosts::trials());
+    trials.extend(ssh_passwords::trials());
     trials.extend(ssh_probe::trials());
     trials.extend(pty::trials());
     trials.extend(joined::trials());

@@ -19,6 +19,8 @@ pub struct Sshd {
     log: Receiver<String>,
     pub port: u16,
     config: PathBuf,
+    /// What the server is started by.
+    around: Vec<String>,
 }
 
 /// Why there can be no server here; `None` if there can.
@@ -51,6 +53,11 @@ impl Sshd {
 
     /// The same with further lines of `sshd_config`, which come first and so hold.
     pub fn start_with(sandbox: &Sandbox, more: &str) -> Self {
+        Self::start_by(sandbox, more, Vec::new())
+    }
+
+    /// The same, started by a command that becomes the one behind it.
+    pub fn start_by(sandbox: &Sandbox, more: &str, around: Vec<String>) -> Self {
         let folder = sandbox.path("ssh");
         std::fs::create_dir(&folder).unwrap();
         for key in ["host_key", "key"] {
@@ -98,20 +105,22 @@ impl Sshd {
         std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
         // A server that root starts drops its rights in this folder.
         let _ = std::fs::create_dir("/run/sshd");
-        let (child, log) = Self::spawn(&config);
+        let (child, log) = Self::spawn(&config, &around);
         let mut server = Self {
             child,
             log,
             port,
             config,
+            around,
         };
         server.wait_until_it_listens();
         server
     }
 
-    fn spawn(config: &Path) -> (Child, Receiver<String>) {
-        let mut child = Command::new(SSHD)
-            .args(["-D", "-e", "-f"])
+    fn spawn(config: &Path, around: &[String]) -> (Child, Receiver<String>) {
+        let mut words = around.iter().map(String::as_str).chain([SSHD, "-D", "-e", "-f"]);
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
             .arg(config)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -155,7 +164,7 @@ impl Sshd {
     /// Starts it again at the same port.
     pub fn restart(&mut self) {
         self.stop();
-        (self.child, self.log) = Self::spawn(&self.config);
+        (self.child, self.log) = Self::spawn(&self.config, &self.around);
         self.wait_until_it_listens();
     }
 

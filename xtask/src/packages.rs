@@ -40,6 +40,8 @@ const PACKAGES: &[Package] = &[
     ("socat", "the peer in tests and benchmarks"),
     ("openssh-client", "tests go through SSH"),
     ("openssh-server", "tests go through SSH, to a server of their own"),
+    ("openssl", "hashes the passwords of the users of that server"),
+    ("sudo", "tests become another user behind SSH"),
     ("strace", "tests look at what is asked of a serial device"),
     ("microcom", "a terminal program in tests"),
     ("tio", "a terminal program in tests"),

@@ -8,11 +8,13 @@ use crate::runner::secret::SecretText;
 use ssh2::{ErrorCode, KeyboardInteractivePrompt, Prompt};
 use std::path::Path;
 
-/// A passphrase may be mistyped twice.
-const PASSPHRASE_TRIES: usize = 3;
+/// What is typed may be mistyped twice.
+const TYPED_TRIES: usize = 3;
 
 /// sshd ends the connection after six (its MaxAuthTries); each key counts.
 const TOO_MANY: &str = "Too many authentication failures";
+
+const NOBODY_TO_ASK: &str = "no password: the profile has none, and there is no terminal to ask on";
 
 /// What one proves oneself with.
 pub struct Means<'a> {
@@ -30,47 +32,56 @@ pub struct Means<'a> {
 #[derive(Default)]
 struct Tried(Vec<String>);
 
-/// Logs in.
+/// Logs in: keys, then the host's questions, then a password, as OpenSSH does.
 ///
 /// # Errors
 ///
 /// Precondition, with all that was tried; the loss of the connection.
 pub fn log_in(drive: &Drive<'_>, means: &Means<'_>) -> Result<(), Problem> {
-    let user = means.settings.user.as_str();
-    let methods = match drive.run("the ways to log in", |session| {
-        session.auth_methods(user).map(str::to_owned)
-    })? {
-        Ok(methods) => methods,
-        // No list: the host takes everybody.
-        Err(_) if drive.session.authenticated() => return Ok(()),
-        Err(error) => return Err(drive.lost(&error)),
-    };
-    let offers = |name: &str| methods.split(',').any(|method| method == name);
-    let mut tried = Tried::default();
-    if offers("publickey")
-        && means.settings.keys
-        && (by_agent(drive, means, &mut tried)? || by_files(drive, means, &mut tried)?)
-    {
+    let Some(mut methods) = offered(drive, means)? else {
         return Ok(());
+    };
+    let mut tried = Tried::default();
+    if offers(&methods, "publickey") && means.settings.keys {
+        if by_agent(drive, means, &mut tried)? || by_files(drive, means, &mut tried)? {
+            return Ok(());
+        }
+        // A host that wants a key and a password offers the second when it has the first.
+        if !offers(&methods, "password") && !offers(&methods, "keyboard-interactive") {
+            methods = match offered(drive, means)? {
+                Some(now) => now,
+                None => return Ok(()),
+            };
+        }
     }
-    let by_password = means.settings.password && offers("password");
-    let by_questions = means.settings.keyboard_interactive && offers("keyboard-interactive");
+    let by_password = means.settings.password && offers(&methods, "password");
+    let by_questions = means.settings.keyboard_interactive && offers(&methods, "keyboard-interactive");
     if by_password || by_questions {
         let given = (means.password)()?;
-        if by_password && with_password(drive, means, given.as_ref(), &mut tried)? {
-            return Ok(());
+        if given.is_none() && means.terminal.is_none() {
+            tried.0.push(NOBODY_TO_ASK.to_owned());
+        } else {
+            if by_questions && with_questions(drive, means, given.as_ref(), &mut tried)? {
+                return Ok(());
+            }
+            // Who was asked at the terminal is not asked for the same thing again.
+            let asked = by_questions && given.is_none();
+            if by_password && !asked && with_password(drive, means, given.as_ref(), &mut tried)? {
+                return Ok(());
+            }
         }
-        if by_questions && with_questions(drive, means, given.as_ref(), &mut tried)? {
-            return Ok(());
-        }
+    }
+    if means.terminal.is_some_and(Terminal::was_interrupted) {
+        let message = format!("the login to `{}` was interrupted", means.host);
+        return Err(Problem::new(FailureKind::Interrupted, message));
     }
     let tried = match tried.0.as_slice() {
         [] => "nothing could be tried".to_owned(),
         tried => format!("tried {}", tried.join(", ")),
     };
     let message = format!(
-        "`{}` does not let `{user}` in: it offers {methods}; {tried}",
-        means.host
+        "`{}` does not let `{}` in: it offers {methods}; {tried}",
+        means.host, means.settings.user
     );
     Err(Problem::new(FailureKind::Precondition, message)
         .hint(format!(
@@ -80,6 +91,22 @@ pub fn log_in(drive: &Drive<'_>, means: &Means<'_>) -> Result<(), Problem> {
         .hint(
             "A password comes from the host's `password: {env: NAME}` in the profile, or from the terminal.",
         ))
+}
+
+/// Asks the host how one may log in now; `None` if it takes everybody.
+fn offered(drive: &Drive<'_>, means: &Means<'_>) -> Result<Option<String>, Problem> {
+    let user = means.settings.user.as_str();
+    match drive.run("the ways to log in", |session| {
+        session.auth_methods(user).map(str::to_owned)
+    })? {
+        Ok(methods) => Ok(Some(methods)),
+        Err(_) if drive.session.authenticated() => Ok(None),
+        Err(error) => Err(drive.lost(&error)),
+    }
+}
+
+fn offers(methods: &str, name: &str) -> bool {
+    methods.split(',').any(|method| method == name)
 }
 
 /// Runs one proof; `false` if the host does not take it.
@@ -190,7 +217,7 @@ fn by_files(drive: &Drive<'_>, means: &Means<'_>, tried: &mut Tried) -> Result<b
             continue;
         };
         tried.0.push(format!("`{file}`"));
-        for _ in 0..PASSPHRASE_TRIES {
+        for _ in 0..TYPED_TRIES {
             let question = format!("Passphrase for the key `{file}`: ");
             let Some(passphrase) = terminal.secret(&question).filter(|text| !text.is_empty()) else {
                 break;
@@ -222,10 +249,15 @@ fn with_password(
     };
     tried.0.push("a typed password".to_owned());
     let question = format!("Password of {user} on {}: ", means.host);
-    match terminal.secret(&question) {
-        Some(typed) if !typed.is_empty() => prove(drive, |session| session.userauth_password(user, &typed)),
-        _ => Ok(false),
+    for _ in 0..TYPED_TRIES {
+        let Some(typed) = terminal.secret(&question).filter(|typed| !typed.is_empty()) else {
+            break;
+        };
+        if prove(drive, |session| session.userauth_password(user, &typed))? {
+            return Ok(true);
+        }
     }
+    Ok(false)
 }
 
 /// Answers what the host asks: a question that is not to be shown with the password, all others at the terminal.
@@ -251,7 +283,8 @@ impl KeyboardInteractivePrompt for Answers<'_> {
                 (_, Some(terminal)) => terminal.secret(&question),
                 _ => None,
             };
-            self.unanswered |= answer.is_none();
+            // An empty line gives up, as it does for a password.
+            self.unanswered |= answer.as_ref().is_none_or(String::is_empty);
             answers.push(answer.unwrap_or_default());
         }
         answers
@@ -264,18 +297,27 @@ fn with_questions(
     given: Option<&SecretText>,
     tried: &mut Tried,
 ) -> Result<bool, Problem> {
-    if given.is_none() && means.terminal.is_none() {
-        return Ok(false);
-    }
     let user = means.settings.user.as_str();
-    let mut answers = Answers {
-        given,
-        terminal: means.terminal,
-        host: means.host,
-        unanswered: false,
-    };
-    tried.0.push("answers to its questions".to_owned());
-    prove(drive, |session| {
-        session.userauth_keyboard_interactive(user, &mut answers)
-    })
+    tried.0.push(match given {
+        Some(_) => "the profile's password as the answer to its questions".to_owned(),
+        None => "typed answers to its questions".to_owned(),
+    });
+    let tries = if given.is_some() { 1 } else { TYPED_TRIES };
+    for _ in 0..tries {
+        let mut answers = Answers {
+            given,
+            terminal: means.terminal,
+            host: means.host,
+            unanswered: false,
+        };
+        if prove(drive, |session| {
+            session.userauth_keyboard_interactive(user, &mut answers)
+        })? {
+            return Ok(true);
+        }
+        if answers.unanswered {
+            break;
+        }
+    }
+    Ok(false)
 }

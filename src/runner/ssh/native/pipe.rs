@@ -249,6 +249,13 @@ impl SshStream {
         self.deadline = Some(deadline);
     }
 
+    /// Says that nobody wants it any more, as dropping it does.
+    pub fn give_up(&mut self) {
+        self.pipe.lock().dropped.get_or_insert_with(Instant::now);
+        self.counted.clear();
+        self.pipe.wake.wake();
+    }
+
     /// Returns the shared state.
     pub fn pipe(&self) -> &Pipe {
         &self.pipe
@@ -403,9 +410,7 @@ fn how_it_ended(status: Status, stderr: &[u8]) -> String {
 
 impl Drop for SshStream {
     fn drop(&mut self) {
-        self.pipe.lock().dropped = Some(Instant::now());
-        self.counted.clear();
-        self.pipe.wake.wake();
+        self.give_up();
     }
 }
 

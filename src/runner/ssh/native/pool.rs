@@ -2,6 +2,7 @@
 
 use super::connect::{Attempt, connect};
 use super::pipe::{Counted, LinkError, Pipe, SshStream, Wake};
+use super::prompt::wait_for_echo;
 use super::worker::{Health, Parts, Request, Wanted, Worker};
 use crate::model::{FailureKind, Problem, Wait};
 use crate::runner::ssh::link::ExecFailure;
@@ -207,7 +208,12 @@ impl Pool {
                         ..failure(error, wait)
                     });
                 }
-                Err(error) => return Err(ExecFailure { error, stderr }),
+                Err(error) => {
+                    drop(state);
+                    drop(stream);
+                    wait_for_echo();
+                    return Err(ExecFailure { error, stderr });
+                }
             }
         }
         Err(failure(last, wait))
@@ -249,7 +255,11 @@ impl Pool {
             let mut stream = self
                 .request(chain, wanted, Use::Stream, true)
                 .map_err(|error| failure(error, wait).error)?;
-            match stream.pipe().wait(wait, opened)? {
+            let waited = stream.pipe().wait(wait, opened).inspect_err(|_| {
+                stream.give_up();
+                wait_for_echo();
+            });
+            match waited? {
                 Ok(()) => {
                     stream.set_deadline(wait.deadline.instant());
                     return Ok(stream);
