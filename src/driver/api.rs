@@ -51,6 +51,18 @@ pub trait Driver: Send + Sync {
         context: &PlanContext,
     ) -> Result<Vec<Stage>, Problem>;
 
+    /// Plans how a VM that runs loses its power, as far as its restart policy goes, each step with the way back to a VM
+    /// that runs: an undo needs it where a setting was made while the VM was off. `None` if this driver has no such
+    /// steps; somebody else must power the VM off then.
+    ///
+    /// # Errors
+    ///
+    /// The observation cannot be read.
+    fn power_off(&self, wanted: &TargetSpec, observed: &Observed) -> Result<Option<Vec<Step>>, Problem> {
+        let _ = (wanted, observed);
+        Ok(None)
+    }
+
     /// Plans host-wide things (firewall) once per host.
     fn host_steps(&self, wanted: &[TargetSpec], observed: &ObservedHost) -> Result<Vec<Step>, Problem> {
         let _ = (wanted, observed);

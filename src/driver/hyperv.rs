@@ -26,7 +26,7 @@ use crate::driver::{Capabilities, Driver};
 use crate::model::{
     Check, EndpointSpec, HypervisorKind, Observed, ObservedHost, PortIndex, Problem, TargetSpec, Wait,
 };
-use crate::plan::{PlanContext, Stage};
+use crate::plan::{PlanContext, Stage, Step};
 use crate::runner::Runner;
 
 /// WMI has four COM ports, of which the module's own VMs show two; a VM's own number of them is looked at.
@@ -75,6 +75,10 @@ impl Driver for Hyperv {
         context: &PlanContext,
     ) -> Result<Vec<Stage>, Problem> {
         stages::stages(wanted, observed, context)
+    }
+
+    fn power_off(&self, wanted: &TargetSpec, observed: &Observed) -> Result<Option<Vec<Step>>, Problem> {
+        stages::power_off(wanted, observed)
     }
 
     fn doctor(&self, runner: &dyn Runner, wait: &Wait) -> Vec<Check> {

@@ -1,13 +1,13 @@
 //! A host in memory for tests: files, processes, one hypervisor with powers, a fuse that kills vmserial at any effect.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use crate::driver::{Capabilities, Driver};
+mod driver;
+
+use crate::driver::Driver;
 use crate::model::{
-    Digest, EditOperation, EndpointSpec, FailureKind, FileEdit, FileFormat, HostPath, HostRef,
-    HypervisorKind, Invocation, Observed, ObservedFile, ObservedHost, PortIndex, PowerState, Problem,
-    RestartPolicy, TargetSpec, VmRef, Wait,
+    Digest, EndpointSpec, HostPath, HostRef, HypervisorKind, Invocation, PortIndex, Problem, RestartPolicy,
+    TargetSpec, VmRef, Wait,
 };
-use crate::plan::{Action, Condition, Effect, PlanContext, PowerChange, Stage, StageContent, Step, Undo};
 use crate::runner::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Runner, Status};
 use crate::session::Front;
 use crate::session::apply::ApplyOptions;
@@ -15,6 +15,7 @@ use crate::session::consent::Consent;
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::Hosts;
 use crate::session::undo::UndoOptions;
+use driver::FakeDriver;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -35,6 +36,8 @@ pub struct Disk {
     pub read_only: Vec<String>,
     /// A process that is started writes this and ends.
     pub dies_at_start: Option<String>,
+    /// The driver has no steps that power a VM off for an undo.
+    pub cannot_power_off: bool,
     /// Done once, before a file outside the journal is written: somebody else at work.
     pub meanwhile: Option<fn(&mut Disk)>,
 }
@@ -83,7 +86,9 @@ impl Hosts for FakeHosts {
     }
 
     fn driver(&self, _kind: HypervisorKind) -> Result<Box<dyn Driver>, Problem> {
-        Ok(Box::new(FakeDriver))
+        Ok(Box::new(FakeDriver {
+            cannot_power_off: self.disk().cannot_power_off,
+        }))
     }
 }
 
@@ -245,186 +250,6 @@ impl Runner for FakeHosts {
     }
 }
 
-/// A hypervisor whose VMs are vmx files that can be changed while they are off. The wanted value of `serial0.fileName`
-/// is the target's `attach`; a VM with `start` is a process.
-struct FakeDriver;
-
-fn step(target: &TargetSpec, summary: &str, action: Action, undo: Undo, power: Option<PowerChange>) -> Step {
-    let effect = match action {
-        Action::Edit(_) => Effect::NeedsPowerOff,
-        _ => Effect::Live,
-    };
-    Step {
-        summary: summary.to_owned(),
-        host: HostRef::Local,
-        target: Some(target.name.clone()),
-        action,
-        undo,
-        effect,
-        power,
-        notes: Vec::new(),
-        confirm: None,
-    }
-}
-
-fn command(program: &str, target: &TargetSpec) -> Invocation {
-    Invocation::changes(program, [target.vm.as_str()])
-}
-
-impl Driver for FakeDriver {
-    fn kind(&self) -> HypervisorKind {
-        HypervisorKind::Vmware
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            max_ports: 4,
-            needs_power_off: true,
-            gdb_stub: false,
-            starts_vms: true,
-            secure_boot: false,
-            named_pipes: false,
-        }
-    }
-
-    fn observe(
-        &self,
-        runner: &dyn Runner,
-        wanted: &[TargetSpec],
-        wait: &Wait,
-    ) -> Result<ObservedHost, Problem> {
-        let vms = wanted.iter().map(|target| {
-            let path = HostPath::new(target.vm.as_str());
-            let bytes = runner.read(&path, wait)?.map(|snapshot| snapshot.bytes);
-            let log = HostPath::new(format!("{}.log", target.vm));
-            let process = runner.find_started(&log, wait)?;
-            let power_file = HostPath::new(format!("{}.on", target.vm));
-            let on = process.is_some() || runner.exists(&power_file, wait)?;
-            Ok(Observed {
-                vm: target.vm.clone(),
-                power: if on { PowerState::Running } else { PowerState::Off },
-                ports: Vec::new(),
-                gdb_stub: None,
-                files: vec![ObservedFile { path, bytes }],
-                facts: BTreeMap::new(),
-            })
-        });
-        Ok(ObservedHost {
-            host: HostRef::Local,
-            vms: vms.collect::<Result<_, Problem>>()?,
-            facts: BTreeMap::new(),
-        })
-    }
-
-    fn stages(
-        &self,
-        wanted: &TargetSpec,
-        observed: &Observed,
-        context: &PlanContext,
-    ) -> Result<Vec<Stage>, Problem> {
-        let planned = |name: &str, steps| Stage {
-            name: name.to_owned(),
-            content: StageContent::Planned(steps),
-        };
-        let file = &observed.files[0];
-        let attach = wanted.ports.first().and_then(|port| port.attach.as_ref());
-        let value = attach.map(ToString::to_string).unwrap_or_default();
-        let key = "serial0.fileName";
-        let now = crate::render::edit::values(FileFormat::Vmx, file.bytes.as_deref(), &[key])
-            .map_err(|error| Problem::new(FailureKind::Configuration, error.to_string()))?;
-        let differs = now[key].as_deref() != Some(value.as_str());
-        let mut stages = Vec::new();
-        let running = observed.power == PowerState::Running;
-        if differs && running {
-            let off = step(
-                wanted,
-                "power off",
-                Action::Run(command("power-off", wanted)),
-                Undo::Run(command("power-on", wanted)),
-                Some(PowerChange::OffGraceful),
-            );
-            stages.push(planned("power off", vec![off]));
-            stages.push(Stage {
-                name: "settings".to_owned(),
-                content: StageContent::Later {
-                    after: "after power-off".to_owned(),
-                    may_change: vec!["serial keys".to_owned()],
-                },
-            });
-            return Ok(stages);
-        }
-        if differs {
-            let edit = Action::Edit(FileEdit {
-                path: file.path.clone(),
-                format: FileFormat::Vmx,
-                planned_on: file.digest(),
-                operations: vec![
-                    EditOperation::Set {
-                        key: key.to_owned(),
-                        value,
-                    },
-                    EditOperation::Set {
-                        key: "serial0.present".to_owned(),
-                        value: "TRUE".to_owned(),
-                    },
-                ],
-                before: file.bytes.clone(),
-            });
-            stages.push(planned(
-                "settings",
-                vec![step(wanted, "attach port 1", edit, Undo::Keys, None)],
-            ));
-        }
-        if !running && context.power_at_start == PowerState::Running {
-            let on = step(
-                wanted,
-                "power on",
-                Action::Run(command("power-on", wanted)),
-                Undo::Run(command("power-off", wanted)),
-                Some(PowerChange::On),
-            );
-            stages.push(planned("start", vec![on]));
-        }
-        if !running && wanted.start.is_some() && context.start_vm {
-            let log = HostPath::new(format!("{}.log", wanted.vm));
-            let start = Action::Start {
-                invocation: command("hypervisor", wanted),
-                log: log.clone(),
-            };
-            let socket = Condition::PathExists {
-                path: HostPath::new(format!("{log}.sock")),
-            };
-            let nothing = Undo::Nothing {
-                reason: "waiting changes nothing".to_owned(),
-            };
-            stages.push(planned(
-                "start",
-                vec![
-                    step(
-                        wanted,
-                        "start the VM",
-                        start,
-                        Undo::StopProcess,
-                        Some(PowerChange::On),
-                    ),
-                    step(wanted, "wait for the VM", Action::WaitFor(socket), nothing, None),
-                ],
-            ));
-        }
-        Ok(stages)
-    }
-
-    fn locate(
-        &self,
-        _runner: &dyn Runner,
-        wanted: &TargetSpec,
-        port: PortIndex,
-        _wait: &Wait,
-    ) -> Result<EndpointSpec, Problem> {
-        Ok(wanted.port(port).unwrap().attach.clone().unwrap())
-    }
-}
-
 /// What was shown and said; answers every question alike.
 #[derive(Debug, Default)]
 pub struct FakeFront {
@@ -492,6 +317,7 @@ pub fn options(locks: &Path) -> ApplyOptions {
 pub fn undo_options(locks: &Path) -> UndoOptions {
     UndoOptions {
         consent: Consent::Given,
+        confirmed: Vec::new(),
         restart: None,
         state: locks.to_owned(),
         interrupt: Interrupt::default(),

@@ -38,6 +38,7 @@ pub mod sys;
 pub mod target_port;
 pub mod undo;
 pub mod undo_plan;
+mod undo_refusal;
 mod undo_script;
 
 pub use front::Front;

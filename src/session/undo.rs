@@ -1,8 +1,8 @@
 //! Takes back what the journal says was done: newest step first, only what is still ours.
 
 use crate::driver::registry::problem_of_script;
-use crate::model::{Deadline, FailureKind, Problem, RestartPolicy, Wait};
-use crate::plan::Action;
+use crate::model::{Deadline, FailureKind, Problem, RestartPolicy, ScriptCall, Wait};
+use crate::plan::{Action, Step, Undo};
 use crate::render::powershell::cmdlet_lines;
 use crate::runner::Runner;
 use crate::runner::local::must_succeed;
@@ -10,9 +10,9 @@ use crate::runner::qmp::qmp;
 use crate::runner::ssh::options::set_login;
 use crate::session::Front;
 use crate::session::consent::{self, Consent};
-use crate::session::execute::{refuse_while_held, step_wait};
+use crate::session::execute::{refuse_while_held, run_step, step_wait};
 use crate::session::interrupt::Interrupt;
-use crate::session::journal::{Entry, Found, Journal, StepState};
+use crate::session::journal::{Entry, Found, Journal, StepRecord, StepState};
 use crate::session::lock::lock;
 use crate::session::planning::Hosts;
 use crate::session::undo_plan::{Taking, UndoPlan, plan_undo};
@@ -27,6 +27,8 @@ const STOP: Duration = Duration::from_secs(10);
 pub struct UndoOptions {
     /// Show, ask or go on.
     pub consent: Consent,
+    /// Names of steps whose undo is confirmed beforehand (`--confirm`).
+    pub confirmed: Vec<String>,
     /// `--restart`; `None` is the policy that each target had.
     pub restart: Option<RestartPolicy>,
     /// State folder, for the locks.
@@ -93,6 +95,12 @@ pub fn text(entry: &Entry, plan: &UndoPlan) -> String {
         "undo of {} ({}, `{}`):\n",
         entry.id, entry.data.time, entry.data.command
     );
+    for step in plan.first.iter().filter(|step| step.power.is_some()) {
+        text.push_str(&format!("  first: {}\n", step.summary));
+        for line in action_lines(&step.action) {
+            text.push_str(&format!("      {line}\n"));
+        }
+    }
     for step in &plan.steps {
         let record = &entry.data.steps[step.index];
         if matches!(record.step.action, Action::WaitFor(_)) {
@@ -111,8 +119,40 @@ pub fn text(entry: &Entry, plan: &UndoPlan) -> String {
         for line in taking_text(&step.taking).lines() {
             text.push_str(&format!("      {line}\n"));
         }
+        if let (Some(name), true) = (&record.step.confirm, step.taking.changes()) {
+            text.push_str(&format!(
+                "      confirm: on the terminal, or with `--confirm {name}`; `--yes` does not cover it\n"
+            ));
+            for note in &record.step.notes {
+                text.push_str(&format!("      note: {note}\n"));
+            }
+        }
+    }
+    for step in plan.first.iter().filter(|step| step.power.is_some()) {
+        text.push_str(&format!("  last: take back: {}\n", step.summary));
+        let undo = match &step.undo {
+            Undo::PowerShell(call) => powershell_lines(call),
+            Undo::Run(invocation) => vec![format!("$ {invocation}")],
+            _ => Vec::new(),
+        };
+        for line in undo {
+            text.push_str(&format!("      {line}\n"));
+        }
     }
     text
+}
+
+fn action_lines(action: &Action) -> Vec<String> {
+    match action {
+        Action::PowerShell(call) => powershell_lines(call),
+        Action::Run(invocation) => vec![format!("$ {invocation}")],
+        _ => Vec::new(),
+    }
+}
+
+fn powershell_lines(call: &ScriptCall) -> Vec<String> {
+    let lines = cmdlet_lines(call);
+    lines.iter().map(|line| format!("PS> {line}")).collect()
 }
 
 fn taking_text(taking: &Taking) -> String {
@@ -134,13 +174,7 @@ fn taking_text(taking: &Taking) -> String {
             "QMP {} {} at {}",
             command.execute, command.arguments, command.socket
         ),
-        Taking::PowerShell(call) => {
-            let lines: Vec<String> = cmdlet_lines(call)
-                .iter()
-                .map(|line| format!("PS> {line}"))
-                .collect();
-            lines.join("\n")
-        }
+        Taking::PowerShell(call) => powershell_lines(call).join("\n"),
         Taking::Stop(process) => format!("ends the process {}", process.pid),
         Taking::Nothing(reason) => format!("nothing to do: {reason}"),
     }
@@ -165,17 +199,26 @@ pub fn undo(
         Consent::ShowOnly => None,
         Consent::Ask | Consent::Given => Some(lock(&options.state, &entry.data.targets)?),
     };
-    let mut plan = plan_undo(&entry, hosts, &options.interrupt)?;
-    if let Some(level) = options.restart {
-        plan.policies.values_mut().for_each(|policy| *policy = level);
-    }
+    let mut plan = plan_undo(&entry, hosts, options.restart, &options.interrupt)?;
     front.show(&text(&entry, &plan));
     if options.consent == Consent::ShowOnly {
         return Ok(());
     }
     consent::power(&plan.power_offs, &plan.policies, front)?;
+    let named = named(&entry, &plan);
+    let steps = named
+        .iter()
+        .filter_map(|step| Some((step, step.confirm.as_deref()?)));
+    consent::by_name(&options.confirmed, steps, front)?;
     consent::yes(options.consent, "Take these steps back?", front)?;
     let go_on = format!("Go on with `vmserial undo {}`.", entry.id);
+    if !plan.first.is_empty() {
+        power_off(&mut entry, &plan.first, hosts, &options.interrupt, front)
+            .map_err(|problem| problem.hint(&go_on))?;
+        // From what is there now; that the VMs are off is a step like any other, which is taken back last.
+        plan = plan_undo(&entry, hosts, options.restart, &options.interrupt)
+            .map_err(|problem| problem.hint(&go_on))?;
+    }
     for step in &plan.steps {
         if options.interrupt.soft.is_cancelled() {
             let message = "interrupted: no further step was taken back";
@@ -193,6 +236,39 @@ pub fn undo(
     }
     drop(locks);
     front.status("Taken back.");
+    Ok(())
+}
+
+/// Returns the steps whose undo wants to be confirmed by its name.
+fn named(entry: &Entry, plan: &UndoPlan) -> Vec<Step> {
+    let changing = plan.steps.iter().filter(|step| step.taking.changes());
+    let steps = changing.map(|step| &entry.data.steps[step.index].step);
+    let named = steps.filter(|step| step.confirm.is_some());
+    named
+        .map(|step| Step {
+            summary: format!("take back: {}", step.summary),
+            ..step.clone()
+        })
+        .collect()
+}
+
+/// Powers VMs off for an undo. The steps become the entry's oldest, so that undo starts the VMs again last, also after a
+/// kill in the middle.
+fn power_off(
+    entry: &mut Entry,
+    steps: &[Step],
+    hosts: &dyn Hosts,
+    interrupt: &Interrupt,
+    front: &mut dyn Front,
+) -> Result<(), Problem> {
+    let records = steps.iter().cloned().map(StepRecord::pending);
+    entry.data.steps.splice(..0, records);
+    entry.save()?;
+    for (index, step) in steps.iter().enumerate() {
+        front.status(&format!("First: {}", step.summary));
+        let runner = hosts.runner(&step.host)?;
+        run_step(entry, index, runner.as_ref(), interrupt)?;
+    }
     Ok(())
 }
 

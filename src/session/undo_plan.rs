@@ -2,12 +2,12 @@
 //! anything is touched.
 
 use crate::model::{
-    Deadline, Digest, FailureKind, FileEdit, FileFormat, HostPath, HostRef, Invocation, PowerState, Problem,
-    RestartPolicy, ScriptCall, TargetName, TargetSpec, Wait,
+    Deadline, Digest, FailureKind, FileEdit, FileFormat, HostPath, HostRef, Invocation, Observed, PowerState,
+    Problem, RestartPolicy, ScriptCall, TargetName, TargetSpec, Wait,
 };
 use crate::plan::diff::unified;
 use crate::plan::take_back::{Kept, TakeBack, ThreeVersions, take_back};
-use crate::plan::{Action, Effect, PowerChange, QmpCommand, SettingUndo, Undo};
+use crate::plan::{Action, Effect, PowerChange, QmpCommand, SettingUndo, Step, Undo};
 use crate::runner::local::must_succeed;
 use crate::runner::{FileSnapshot, ProcessRef, Runner};
 use crate::session::execute::refuse_while_held;
@@ -15,6 +15,7 @@ use crate::session::install;
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{Entry, StepRecord, StepState};
 use crate::session::planning::{Hosts, observe};
+use crate::session::undo_refusal::refusal;
 use crate::session::undo_script::decide;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -52,6 +53,13 @@ pub enum Taking {
     Nothing(String),
 }
 
+impl Taking {
+    /// Tells whether anything is changed by it.
+    pub fn changes(&self) -> bool {
+        !matches!(self, Self::Nothing(_))
+    }
+}
+
 /// A step with the way back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UndoStep {
@@ -64,6 +72,8 @@ pub struct UndoStep {
 /// An undo, newest step first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct UndoPlan {
+    /// Before that, steps that power VMs off which run now. They are taken back last.
+    pub first: Vec<Step>,
     /// The steps.
     pub steps: Vec<UndoStep>,
     /// VMs that lose their power by it.
@@ -72,13 +82,18 @@ pub struct UndoPlan {
     pub policies: BTreeMap<TargetName, RestartPolicy>,
 }
 
-/// Looks, and plans the undo of everything of an entry that is in force.
+/// Looks, and plans the undo of everything of an entry that is in force. `restart` replaces the targets' restart policies.
 ///
 /// # Errors
 ///
 /// [`FailureKind::Precondition`] with the three versions if somebody else changed what we changed, or if a VM must be
-/// off first; a host's refusal. Nothing was touched then.
-pub fn plan_undo(entry: &Entry, hosts: &dyn Hosts, interrupt: &Interrupt) -> Result<UndoPlan, Problem> {
+/// off first and its driver cannot do that; a host's refusal. Nothing was touched then.
+pub fn plan_undo(
+    entry: &Entry,
+    hosts: &dyn Hosts,
+    restart: Option<RestartPolicy>,
+    interrupt: &Interrupt,
+) -> Result<UndoPlan, Problem> {
     let wait = Wait::new(
         Deadline::after(Instant::now(), OBSERVE),
         interrupt.soft.clone(),
@@ -87,8 +102,8 @@ pub fn plan_undo(entry: &Entry, hosts: &dyn Hosts, interrupt: &Interrupt) -> Res
     let mut planner = Planner {
         entry,
         hosts,
-        power: powers(entry, hosts, &wait)?,
-        power_found: BTreeMap::new(),
+        seen: powers(entry, hosts, &wait)?,
+        power: BTreeMap::new(),
         wait,
         files: BTreeMap::new(),
         plan: UndoPlan {
@@ -96,12 +111,13 @@ pub fn plan_undo(entry: &Entry, hosts: &dyn Hosts, interrupt: &Interrupt) -> Res
                 .data
                 .targets
                 .iter()
-                .map(|target| (target.name.clone(), target.restart))
+                .map(|target| (target.name.clone(), restart.unwrap_or(target.restart)))
                 .collect(),
             ..UndoPlan::default()
         },
     };
-    planner.power_found = planner.power.clone();
+    let powers = planner.seen.iter();
+    planner.power = powers.map(|(name, seen)| (name.clone(), seen.power)).collect();
     let mut problems = Vec::new();
     for (index, record) in entry.data.steps.iter().enumerate().rev() {
         if !record.state.is_in_force() {
@@ -119,16 +135,12 @@ pub fn plan_undo(entry: &Entry, hosts: &dyn Hosts, interrupt: &Interrupt) -> Res
 }
 
 /// Looks at the power of those VMs for which it matters. A VM that is no more has none.
-fn powers(
-    entry: &Entry,
-    hosts: &dyn Hosts,
-    wait: &Wait,
-) -> Result<BTreeMap<TargetName, PowerState>, Problem> {
+fn powers(entry: &Entry, hosts: &dyn Hosts, wait: &Wait) -> Result<BTreeMap<TargetName, Observed>, Problem> {
     let matters = |record: &&StepRecord| {
         let power_by_command = record.step.power.is_some() && record.step.undo != Undo::StopProcess;
         record.state.is_in_force() && (power_by_command || needs_power_off(record))
     };
-    let mut powers = BTreeMap::new();
+    let mut all = BTreeMap::new();
     for target in &entry.data.targets {
         let mut steps = entry.data.steps.iter().filter(matters);
         if !steps.any(|record| record.step.target.as_ref() == Some(&target.name)) {
@@ -136,15 +148,12 @@ fn powers(
         }
         let spec: TargetSpec = target.spec();
         match observe(hosts, &[spec], wait) {
-            Ok(seen) => {
-                let power = seen.first().map(|observed| observed.power);
-                powers.insert(target.name.clone(), power.unwrap_or(PowerState::Unknown));
-            }
+            Ok(seen) => all.extend(seen.into_iter().map(|observed| (target.name.clone(), observed))),
             Err(problem) if problem.kind == FailureKind::NotFound => {}
             Err(problem) => return Err(problem),
         }
     }
-    Ok(powers)
+    Ok(all)
 }
 
 fn needs_power_off(record: &StepRecord) -> bool {
@@ -156,10 +165,10 @@ struct Planner<'a> {
     entry: &'a Entry,
     hosts: &'a dyn Hosts,
     wait: Wait,
-    /// The power of VMs as it will be when the steps planned so far are taken back.
+    /// VMs as they were found.
+    seen: BTreeMap<TargetName, Observed>,
+    /// Their power as it will be when the steps planned so far are taken back.
     power: BTreeMap<TargetName, PowerState>,
-    /// As it was found.
-    power_found: BTreeMap<TargetName, PowerState>,
     /// Files as they will be when the steps planned so far are taken back.
     files: BTreeMap<(HostRef, HostPath), Option<FileSnapshot>>,
     plan: UndoPlan,
@@ -180,6 +189,9 @@ impl Planner<'_> {
             (Undo::Keys | Undo::File, _) => {
                 let message = "a step without a file has nothing to put back";
                 return Err(Problem::new(FailureKind::Internal, message));
+            }
+            (Undo::Run(_) | Undo::PowerShell(_), _) if record.step.power == Some(PowerChange::On) => {
+                self.stop_again(record)?
             }
             (Undo::Run(invocation), _) => Taking::Run(invocation.clone()),
             (Undo::Setting(setting), _) => setting_now(setting, runner.as_ref(), &self.wait)?,
@@ -204,7 +216,7 @@ impl Planner<'_> {
     /// Returns why a power step needs no undo.
     fn power_is_there(&self, index: usize, record: &StepRecord) -> Option<&'static str> {
         let target = record.step.target.as_ref()?;
-        let (change, found) = (record.step.power?, *self.power_found.get(target)?);
+        let (change, found) = (record.step.power?, self.seen.get(target)?.power);
         match change {
             PowerChange::On if found == PowerState::Off => Some("the VM is off already"),
             PowerChange::On => None,
@@ -218,7 +230,7 @@ impl Planner<'_> {
                 });
                 if found == PowerState::Off && started_again {
                     Some("the VM was off when this undo began, and is left so")
-                } else if found != PowerState::Off && self.power.get(target) == Some(&found) {
+                } else if self.power.get(target) != Some(&PowerState::Off) {
                     Some("the VM is on already")
                 } else {
                     None
@@ -237,9 +249,8 @@ impl Planner<'_> {
                 self.power.insert(target.clone(), PowerState::Off);
                 // A process that we started ourselves is ours to end; any other VM's power is its policy's.
                 if !matches!(taking, Taking::Stop(_)) {
-                    self.plan
-                        .power_offs
-                        .insert(target.clone(), PowerChange::OffGraceful);
+                    let known = self.plan.power_offs.entry(target.clone());
+                    known.or_insert(PowerChange::OffGraceful);
                 }
             }
             (PowerChange::OffGraceful | PowerChange::OffHard, _) => {
@@ -294,7 +305,8 @@ impl Planner<'_> {
         };
         self.check_power(record, &format!("`{path}` can only be changed"))?;
         let target = record.step.target.as_ref();
-        let turned_off_before = target.is_some_and(|name| self.power.get(name) != self.power_found.get(name));
+        let found = |name: &TargetName| self.seen.get(name).map(|seen| seen.power);
+        let turned_off_before = target.is_some_and(|name| self.power.get(name).copied() != found(name));
         if !turned_off_before {
             refuse_while_held(edit.format, path, runner, &self.wait)?;
         }
@@ -312,18 +324,54 @@ impl Planner<'_> {
         })
     }
 
-    /// Refuses to change what a VM's hypervisor holds while it runs: it would write its own memory of a file over it, or
-    /// refuse the change itself.
-    fn check_power(&self, record: &StepRecord, what: &str) -> Result<(), Problem> {
-        let Some((target, power)) = record
-            .step
-            .target
-            .as_ref()
-            .and_then(|name| self.power.get_key_value(name))
-        else {
+    /// Plans the power-off of a target's VM, as far as its policy goes today; `None` if its driver has no steps for that.
+    fn power_off(&self, target: &TargetName) -> Result<Option<Vec<Step>>, Problem> {
+        let known = self.entry.data.targets.iter().find(|known| known.name == *target);
+        let (Some(known), Some(seen)) = (known, self.seen.get(target)) else {
+            return Ok(None);
+        };
+        let restart = self.plan.policies.get(target).copied();
+        let spec = TargetSpec {
+            restart: restart.unwrap_or(known.restart),
+            ..known.spec()
+        };
+        self.hosts.driver(known.hypervisor)?.power_off(&spec, seen)
+    }
+
+    /// Takes a start back: as far as the policy goes today, else as it was planned then.
+    fn stop_again(&mut self, record: &StepRecord) -> Result<Taking, Problem> {
+        let target = record.step.target.as_ref();
+        let off = match target {
+            Some(target) => self.power_off(target)?,
+            None => None,
+        };
+        let planned = off
+            .into_iter()
+            .flatten()
+            .find_map(|step| match (step.action, step.power) {
+                (Action::PowerShell(call), Some(power)) => Some((Taking::PowerShell(call), power)),
+                (Action::Run(invocation), Some(power)) => Some((Taking::Run(invocation), power)),
+                _ => None,
+            });
+        if let (Some((taking, power)), Some(target)) = (planned, target) {
+            self.plan.power_offs.insert(target.clone(), power);
+            return Ok(taking);
+        }
+        Ok(match &record.step.undo {
+            Undo::PowerShell(call) => Taking::PowerShell(call.clone()),
+            Undo::Run(invocation) => Taking::Run(invocation.clone()),
+            _ => Taking::Nothing("it has no way back".to_owned()),
+        })
+    }
+
+    /// Sees to it that nothing is changed that a VM's hypervisor holds while it runs: it would write its own memory of a
+    /// file over it, or refuse the change itself. The VM is powered off first, or it is refused.
+    fn check_power(&mut self, record: &StepRecord, what: &str) -> Result<(), Problem> {
+        let power = |name: &TargetName| Some((name.clone(), *self.power.get(name)?));
+        let Some((target, power)) = record.step.target.as_ref().and_then(power) else {
             return Ok(());
         };
-        let known = self.entry.data.targets.iter().find(|known| known.name == *target);
+        let known = self.entry.data.targets.iter().find(|known| known.name == target);
         let must_be_off = match known {
             Some(known) => {
                 self.hosts
@@ -333,7 +381,16 @@ impl Planner<'_> {
             }
             None => true,
         };
-        if !needs_power_off(record) || !must_be_off || *power == PowerState::Off {
+        if !needs_power_off(record) || !must_be_off || power == PowerState::Off {
+            return Ok(());
+        }
+        if let Some(steps) = self.power_off(&target)? {
+            let change = steps.iter().find_map(|step| step.power);
+            self.plan
+                .power_offs
+                .insert(target.clone(), change.unwrap_or(PowerChange::OffGraceful));
+            self.plan.first.extend(steps);
+            self.power.insert(target, PowerState::Off);
             return Ok(());
         }
         let message = format!("{what} while the VM of `{target}` is off; it is {power}");
@@ -392,41 +449,4 @@ pub(super) fn started_process(
         Some(process) if runner.is_running(&process, wait)? => Ok(Some(process)),
         _ => Ok(None),
     }
-}
-
-/// Shows what was there, what we wrote and what is there now.
-fn refusal(place: &str, versions: &[ThreeVersions]) -> Problem {
-    let shown: Vec<String> = versions.iter().map(three_versions).collect();
-    let message = format!(
-        "somebody else changed what we set in {place}, so nothing is taken back:{}",
-        shown.concat()
-    );
-    Problem::new(FailureKind::Precondition, message)
-        .hint("Put the values right by hand, or set them to ours and run `vmserial undo` again.")
-}
-
-fn three_versions(versions: &ThreeVersions) -> String {
-    if versions.key.is_empty() {
-        let bytes = |text: &Option<String>| text.as_ref().map(|text| text.as_bytes().to_vec());
-        let (before, ours, now) = (
-            bytes(&versions.before),
-            bytes(&versions.ours),
-            bytes(&versions.now),
-        );
-        let ours_diff = unified("before → ours", before.as_deref(), ours.as_deref());
-        let now_diff = unified("ours → now", ours.as_deref(), now.as_deref());
-        let lines = ours_diff.lines().chain(now_diff.lines());
-        return lines.map(|line| format!("\n    {line}")).collect();
-    }
-    let shown = |value: &Option<String>| match value {
-        Some(value) => format!("`{value}`"),
-        None => "(absent)".to_owned(),
-    };
-    format!(
-        "\n    {}: before {}, ours {}, now {}",
-        versions.key,
-        shown(&versions.before),
-        shown(&versions.ours),
-        shown(&versions.now)
-    )
 }

@@ -198,7 +198,7 @@ fn a_windows_guest_wants_its_step_confirmed() {
         (win.secure_boot.as_deref(), win.com[0].debugger_mode.as_str()),
         (Some("Off"), "On")
     );
-    let undone = lab.run("undo --yes");
+    let undone = lab.run("undo --yes --confirm secure-boot");
     assert_eq!(undone.code, Some(0), "{undone:?}");
     assert_eq!(lab.host(), before);
     // Kept, it is warned of.

@@ -25,6 +25,9 @@ pub struct UndoArgs {
     /// Use the copies that a host keeps itself, for a machine without the journal: `local`, or `[user@]host`
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
+    /// Confirm the undo of a step that wants it by its own name, as is shown (can be repeated)
+    #[arg(long, value_name = "NAME")]
+    confirm: Vec<String>,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -56,6 +59,7 @@ pub fn run(args: &UndoArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
     let id = entry.id.clone();
     let options = UndoOptions {
         consent: args.change.consent(),
+        confirmed: args.confirm.clone(),
         restart: args.change.restart,
         state: context.state.clone(),
         interrupt: Interrupt::catch()?,

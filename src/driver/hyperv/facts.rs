@@ -52,6 +52,9 @@ pub(super) struct Vm {
     pub secure_boot: Option<String>,
     /// `MicrosoftWindows`, `MicrosoftUEFICertificateAuthority` …
     pub secure_boot_template: Option<String>,
+    /// Whether it has a virtual TPM, by which BitLocker measures; none where the host would not say.
+    #[serde(default)]
+    pub tpm: Option<bool>,
 }
 
 impl Vm {

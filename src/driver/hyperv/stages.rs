@@ -17,6 +17,9 @@ const WINDOWS_TEMPLATE: &str = "MicrosoftWindows";
 /// The name by which a Windows guest's Secure Boot step is confirmed.
 const CONFIRM: &str = "secure-boot";
 
+/// Typed in the guest, it keeps BitLocker from asking: once for the start without Secure Boot, once for the one with it.
+const SUSPEND: &str = "Suspend-BitLocker -MountPoint C: -RebootCount 2";
+
 /// Plans the VM from what was observed.
 pub(super) fn stages(
     wanted: &TargetSpec,
@@ -61,6 +64,19 @@ pub(super) fn stages(
             "Wait until it is off or runs, then run this again.",
         )),
     }
+}
+
+/// Plans the power-off of a VM that runs; undone, its steps start it again.
+pub(super) fn power_off(wanted: &TargetSpec, observed: &Observed) -> Result<Option<Vec<Step>>, Problem> {
+    if observed.power != PowerState::Running {
+        return Ok(None);
+    }
+    let facts = VmFacts::of(observed)?;
+    let planner = Planner {
+        wanted,
+        facts: &facts,
+    };
+    Ok(Some(planner.power_off()))
 }
 
 fn planned(name: &str, steps: Vec<Step>) -> Stage {
@@ -357,6 +373,21 @@ impl Planner<'_> {
         }
     }
 
+    /// What only a person in the guest can do: the host has no way to it, but it tells of the TPM.
+    fn recovery_key(&self) -> String {
+        let measured = match self.facts.vm.tpm {
+            Some(true) => "the VM has a virtual TPM: BitLocker in the guest measures Secure Boot and",
+            _ => "BitLocker in the guest may measure Secure Boot and then",
+        };
+        let running = match self.facts.vm.power() {
+            PowerState::Running => "",
+            _ => "start it and ",
+        };
+        format!(
+            "{measured} asks for its recovery key at the next start: have the recovery key ready, or first {running}type in the guest, elevated, `{SUSPEND}` (it resumes by itself after two starts)"
+        )
+    }
+
     fn secure_boot(&self) -> Option<Step> {
         let is_debugged = self.wanted.ports.iter().any(|port| port.policy.is_debug());
         let goes_off = match self.wanted.secure_boot {
@@ -384,11 +415,16 @@ impl Planner<'_> {
             Effect::NeedsPowerOff,
         );
         if self.is_windows() {
-            step.confirm = Some(CONFIRM.to_owned());
-            step.notes.push(
-                "BitLocker in the guest asks for its recovery key at the next start: have the recovery key ready, or first run in the guest, elevated, `Suspend-BitLocker -MountPoint C: -RebootCount 2`"
-                    .to_owned(),
-            );
+            match self.facts.vm.tpm {
+                Some(false) => step.notes.push(
+                    "the VM has no virtual TPM, so BitLocker in its guest cannot measure Secure Boot and asks for nothing"
+                        .to_owned(),
+                ),
+                Some(true) | None => {
+                    step.confirm = Some(CONFIRM.to_owned());
+                    step.notes.push(self.recovery_key());
+                }
+            }
         }
         Some(step)
     }

@@ -174,11 +174,51 @@ fn secure_boot_goes_off_where_a_debugger_needs_it() {
         let text = shown(&host, &wanted);
         assert_eq!(text.contains("--confirm secure-boot"), wants_name, "{text}");
         assert_eq!(text.contains("recovery key"), wants_name, "{text}");
+        // Where the guest is off it has to be started first.
+        assert_eq!(
+            text.contains("first start it and type in the guest"),
+            wants_name,
+            "{text}"
+        );
         // The template is restored with it.
         assert!(
             text.contains(&format!("-EnableSecureBoot On -SecureBootTemplate {template}")),
             "{text}"
         );
+    }
+}
+
+#[test]
+fn bitlocker_asks_only_where_a_virtual_tpm_measures() {
+    let wanted = target(vec![port(1, Policy::Kd, Some("listen:pipe:x"))]);
+    for (tpm, wants_name, said) in [
+        (
+            json!(true),
+            true,
+            "the VM has a virtual TPM: BitLocker in the guest measures Secure Boot",
+        ),
+        (
+            json!(null),
+            true,
+            "BitLocker in the guest may measure Secure Boot",
+        ),
+        (
+            json!(false),
+            false,
+            "the VM has no virtual TPM, so BitLocker in its guest cannot measure",
+        ),
+    ] {
+        let mut seen = vm(DEV, "Running", Some("On"), Some("MicrosoftWindows"));
+        seen["tpm"] = tpm.clone();
+        let text = shown(&FakeHost::shows(json!([seen]), no_pipes()), &wanted);
+        assert!(text.contains(said), "{tpm}: {text}");
+        for part in [
+            "--confirm secure-boot",
+            "have the recovery key ready",
+            "`Suspend-BitLocker -MountPoint C: -RebootCount 2`",
+        ] {
+            assert_eq!(text.contains(part), wants_name, "{tpm}, {part}: {text}");
+        }
     }
 }
 

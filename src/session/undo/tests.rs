@@ -187,6 +187,7 @@ fn a_key_that_somebody_else_changed_is_refused_with_three_versions() {
 #[test]
 fn a_file_is_not_edited_under_a_running_vm() {
     let mut bench = Bench::new();
+    bench.hosts.disk().cannot_power_off = true;
     bench.apply(&[target("dev", "listen:unix:/s")]).unwrap();
     bench.hosts.set_file("/dev.vmx.on", "");
     let problem = bench.undo(None).unwrap_err();
@@ -194,6 +195,62 @@ fn a_file_is_not_edited_under_a_running_vm() {
         problem.message.contains("while the VM of `dev` is off"),
         "{problem}"
     );
+}
+
+#[test]
+fn what_was_set_while_the_vm_was_off_is_undone_with_a_power_cycle() {
+    let mut bench = Bench::new();
+    bench.apply(&[target("dev", "listen:unix:/s")]).unwrap();
+    bench.hosts.set_file("/dev.vmx.on", "");
+    let before = bench.hosts.world();
+    let entry = find(&bench.journal(), None).unwrap().unwrap();
+    let mut options = undo_options(bench.locks.path());
+    options.restart = Some(RestartPolicy::Never);
+    let problem = undo(entry, &bench.hosts, &options, &mut bench.front).unwrap_err();
+    assert_eq!(problem.kind, FailureKind::Precondition);
+    assert_eq!(bench.hosts.world(), before);
+    assert!(bench.undo(None).unwrap());
+    assert_eq!(bench.hosts.file("/dev.vmx").unwrap(), VMX);
+    assert!(bench.hosts.file("/dev.vmx.on").is_some(), "left as it was found");
+    assert!(!bench.undo(None).unwrap(), "nothing is left to undo");
+    let shown = bench.front.shown.concat();
+    let order = [
+        "  first: power off\n",
+        "take back: attach port 1",
+        "  last: take back: power off\n",
+    ];
+    let places: Vec<_> = order.iter().map(|part| shown.rfind(part).unwrap()).collect();
+    assert!(places.is_sorted(), "{shown}");
+}
+
+#[test]
+fn an_undo_with_a_power_cycle_that_was_killed_is_gone_on_with() {
+    for happens in [false, true] {
+        for fuse in 1.. {
+            let mut bench = Bench::new();
+            bench.apply(&[target("dev", "listen:unix:/s")]).unwrap();
+            bench.hosts.set_file("/dev.vmx.on", "");
+            bench.hosts.burn_after(Some(fuse));
+            bench.hosts.disk().last_effect_happens = happens;
+            let result = bench.undo(None);
+            if !bench.hosts.burnt() {
+                assert!(result.unwrap());
+                assert!(fuse > 5, "a journalled undo has more effects than {fuse}");
+                break;
+            }
+            bench.hosts.burn_after(None);
+            while bench.undo(None).unwrap() {}
+            assert_eq!(
+                bench.hosts.file("/dev.vmx").unwrap(),
+                VMX,
+                "killed at {fuse} ({happens})"
+            );
+            assert!(
+                bench.hosts.file("/dev.vmx.on").is_some(),
+                "killed at {fuse} ({happens})"
+            );
+        }
+    }
 }
 
 #[test]

@@ -92,6 +92,15 @@ function Get-VMFirmware {
     }
 }
 
+function Get-VMSecurity {
+    [CmdletBinding()]
+    param($VM)
+    $stored = @((Read-State).vms | Where-Object -FilterScript { [guid]$_.id -eq $VM.Id })[0]
+    [pscustomobject]@{
+        TpmEnabled = [bool]$stored.tpm
+    }
+}
+
 function Set-VMFirmware {
     [CmdletBinding(SupportsShouldProcess = $true)]
     param($VM, [string] $EnableSecureBoot, [string] $SecureBootTemplate)
@@ -117,4 +126,4 @@ function Stop-VM {
     Edit-State -Id $VM.Id -Change { param($stored) $stored.state = 'Off' }
 }
 
-Export-ModuleMember -Function Get-VM, Get-VMComPort, Set-VMComPort, Get-VMFirmware, Set-VMFirmware, Start-VM, Stop-VM
+Export-ModuleMember -Function Get-VM, Get-VMComPort, Set-VMComPort, Get-VMFirmware, Set-VMFirmware, Get-VMSecurity, Start-VM, Stop-VM

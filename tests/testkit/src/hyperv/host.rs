@@ -33,6 +33,8 @@ pub struct Vm {
     pub secure_boot: Option<String>,
     /// Kept while Secure Boot is off.
     pub secure_boot_template: Option<String>,
+    /// It has a virtual TPM.
+    pub tpm: bool,
     /// COM 1 and COM 2.
     pub com: Vec<Com>,
     /// `locked` (a shutdown would ask), `no-shutdown` (no integration service).
@@ -54,6 +56,7 @@ impl Vm {
             generation,
             secure_boot: second.then(|| "On".to_owned()),
             secure_boot_template: second.then(|| "MicrosoftWindows".to_owned()),
+            tpm: second,
             // A real host showed COM 1 in debugger mode without a pipe.
             com: vec![com("On"), com("Off")],
             guest: String::new(),
@@ -89,7 +92,7 @@ impl Vm {
         json!({
             "id": self.id, "name": self.name, "state": self.state, "generation": self.generation,
             "secure_boot": self.secure_boot, "secure_boot_template": self.secure_boot_template, "com": com,
-            "guest": self.guest,
+            "guest": self.guest, "tpm": self.tpm,
         })
     }
 
@@ -106,6 +109,7 @@ impl Vm {
             generation: value["generation"].as_u64().unwrap_or(1),
             secure_boot: value["secure_boot"].as_str().map(ToOwned::to_owned),
             secure_boot_template: value["secure_boot_template"].as_str().map(ToOwned::to_owned),
+            tpm: value["tpm"] == json!(true),
             com: com.collect(),
             guest: text(&value["guest"]),
         }
@@ -245,6 +249,7 @@ impl Host {
                     json!({
                         "id": vm.id, "name": vm.name, "state": vm.state, "generation": vm.generation,
                         "secure_boot": vm.secure_boot, "secure_boot_template": vm.secure_boot_template,
+                        "tpm": (vm.generation == 2).then_some(vm.tpm),
                     })
                 })
                 .collect::<Vec<_>>()

@@ -27,7 +27,10 @@ pub fn act(script: &str, parameters: &Map<String, Value>, state: &Path) -> Resul
         }));
     }
     let done = done(script, parameters, state);
-    Host::hang(script.rsplit('/').next().unwrap_or_default(), state);
+    // A look changes nothing: it is not what somebody is killed in.
+    if parameters.get("look") != Some(&json!(true)) {
+        Host::hang(script.rsplit('/').next().unwrap_or_default(), state);
+    }
     done
 }
 
