@@ -43,4 +43,4 @@ pub use handle::{
 pub use kd_policy::KdPolicy;
 pub use line::{ControlRequest, ControlledStream, LineChange};
 pub use mediator::{Input, Mediator, Output};
-pub use spec::{BridgeSpec, choose_policy};
+pub use spec::{BridgeSpec, JoinedVm, choose_policy};

@@ -13,12 +13,23 @@ pub const DEFAULT_RECONNECT: Duration = Duration::from_millis(100);
 /// How long `--once` waits for more bytes of the other side.
 pub const DEFAULT_LINGER: Duration = Duration::from_secs(1);
 
+/// A VM that is a client: its port is asked for before each dial, as the target's is.
+#[derive(Debug, Clone)]
+pub struct JoinedVm {
+    /// Its port, for people: `port 1 of debugger-vm`.
+    pub name: String,
+    /// Where the port is, with our role.
+    pub source: TargetSource,
+}
+
 /// A bridge as it is wanted.
 pub struct BridgeSpec {
     /// The VM side, with our role.
     pub target: TargetSource,
     /// The client side; may be empty when clients come through [`BridgeHandle::attach`](crate::bridge::BridgeHandle::attach).
     pub clients: Vec<ClientSpec>,
+    /// A second VM at the other end of the cable, after all clients.
+    pub joined: Option<JoinedVm>,
     /// Flow policy.
     pub policy: Policy,
     /// The debug protocol; needed by `gdb`, unused by `raw` and `console`.
@@ -59,6 +70,7 @@ impl BridgeSpec {
         Self {
             target,
             clients,
+            joined: None,
             policy,
             mediator: None,
             log: LogSpec::default(),

@@ -4,6 +4,7 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::config::load::{Arguments, split_arguments};
 use crate::config::{find, load};
+use crate::model::join::{JoinEnd, JoinSpec};
 use crate::model::profile::{GuestProfile, Profile};
 use crate::model::{FailureKind, HostLogin, Problem, TargetSpec};
 use crate::runner::ssh::options::set_login;
@@ -14,12 +15,31 @@ use crate::runner::ssh::options::set_login;
 ///
 /// The profile's; not found for a name that it does not have; usage for two profiles.
 pub fn targets(words: &[String], context: &Context) -> Result<Vec<TargetSpec>, Failure> {
+    Ok(targets_and_joins(words, context)?.0)
+}
+
+/// Returns the chosen targets and the cables that have both ends among them.
+///
+/// # Errors
+///
+/// As [`targets`].
+pub fn targets_and_joins(
+    words: &[String],
+    context: &Context,
+) -> Result<(Vec<TargetSpec>, Vec<JoinSpec>), Failure> {
     let Arguments { profile, patterns } = split_arguments(words)?;
     let named = profile.or_else(|| context.profile.clone());
     let surroundings = context.surroundings()?;
     let loaded = load(&find(named.as_deref(), &surroundings)?, &surroundings)?;
     note_logins(&loaded.profile);
-    Ok(loaded.targets(&patterns)?)
+    let targets = loaded.targets(&patterns)?;
+    let is_chosen = |end: &JoinEnd| targets.iter().any(|target| target.name == end.target);
+    let joins = loaded
+        .joins()
+        .into_iter()
+        .filter(|join| is_chosen(&join.a) && is_chosen(&join.b))
+        .collect();
+    Ok((targets, joins))
 }
 
 /// A target with what its profile says of the inside of its guest.

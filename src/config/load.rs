@@ -15,6 +15,7 @@ use crate::config::expand::{expand, once_per_place};
 use crate::config::node::{FieldPath, Issue, Node, ScalarType};
 use crate::config::validate::{Base, validate};
 use crate::config::yaml;
+use crate::model::join::JoinSpec;
 use crate::model::profile::{PROFILE_VERSION, Profile};
 use crate::model::{FailureKind, Problem, TargetSpec};
 use std::fs;
@@ -58,6 +59,13 @@ pub enum LoadError {
         /// The same for people.
         problem: Problem,
     },
+}
+
+impl LoadedProfile {
+    /// Returns the cables between targets' ports.
+    pub fn joins(&self) -> Vec<JoinSpec> {
+        self.profile.joins.iter().filter_map(JoinSpec::of).collect()
+    }
 }
 
 impl From<LoadError> for Problem {

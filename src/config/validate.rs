@@ -50,14 +50,10 @@ pub fn validate(profile: &Profile, document: &Node, base: &Base) -> Result<Vec<T
         issues: Vec::new(),
     };
     validator.hosts();
-    let joined = validator.joins();
+    validator.joins();
     let mut targets = Vec::new();
     for (name, target) in &profile.targets {
-        if let Some(mut target) = validator.target(name, target) {
-            let keys = joined.iter().filter(|(joined, _)| joined == name);
-            target.unserved.extend(keys.map(|(_, key)| key.clone()));
-            targets.push(target);
-        }
+        targets.extend(validator.target(name, target));
     }
     if validator.issues.is_empty() {
         Ok(targets)

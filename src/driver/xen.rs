@@ -21,7 +21,8 @@ mod xl_stages;
 
 use crate::driver::{Capabilities, Driver};
 use crate::model::{
-    EndpointSpec, FailureKind, HypervisorKind, Observed, ObservedHost, PortIndex, Problem, TargetSpec, Wait,
+    Address, EndpointSpec, FailureKind, HostRef, HypervisorKind, Observed, ObservedHost, PortIndex, Problem,
+    Role, TargetSpec, Wait,
 };
 use crate::plan::{PlanContext, Stage};
 use crate::runner::Runner;
@@ -76,12 +77,19 @@ impl Xen {
     }
 }
 
-/// The endpoint that a port shall have: as it is wanted, else as it is, else a pseudo terminal of the host.
+/// The endpoint that a port shall have: as it is wanted, else as it is, else a pseudo terminal of the host. A socket of
+/// another host that the VM connects to is turned round: nobody here can listen there.
 fn wanted_endpoint(target: &TargetSpec, port: PortIndex, present: Option<EndpointSpec>) -> EndpointSpec {
     let attach = target.port(port).and_then(|spec| spec.attach.clone());
     attach
-        .or(present)
-        .unwrap_or_else(|| EndpointSpec::new(None, crate::model::Address::Pty { link: None }))
+        .or_else(|| {
+            let mut present = present?;
+            if target.host != HostRef::Local && matches!(present.address, Address::Unix(_)) {
+                present.role = Some(Role::Listen);
+            }
+            Some(present)
+        })
+        .unwrap_or_else(|| EndpointSpec::new(None, Address::Pty { link: None }))
 }
 
 fn no_toolstack(runner: &dyn Runner) -> Problem {

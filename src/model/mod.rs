@@ -11,6 +11,7 @@ pub mod failure;
 pub mod firewall;
 pub mod host;
 pub mod invocation;
+pub mod join;
 pub mod log;
 pub mod near;
 pub mod observed;

@@ -247,9 +247,9 @@ pub struct DebuggerProfile {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JoinProfile {
-    /// `TARGET/PORT`.
+    /// `TARGET/PORT`: the end with the debugger.
     pub a: String,
-    /// `TARGET/PORT`.
+    /// `TARGET/PORT`: the end of the VM that is debugged.
     pub b: String,
     /// Flow policy.
     #[serde(rename = "as")]

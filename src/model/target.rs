@@ -218,7 +218,7 @@ pub struct TargetSpec {
     /// The debugger.
     pub debugger: Option<DebuggerSpec>,
     /// Keys of the profile that are valid and that no driver or session serves yet, by field path within the target
-    /// (`guest.boot_entry`), or from the profile's top for what is not the target's own (`joins[0]`, `hosts.xcp1.sudo`).
+    /// (`guest.boot_entry`), or from the profile's top for what is not the target's own (`hosts.xcp1.sudo`).
     /// Whoever would have to act on one refuses it by this name; [`TargetSpec::field_path`] spells it out.
     pub unserved: Vec<String>,
 }
@@ -226,7 +226,7 @@ pub struct TargetSpec {
 impl TargetSpec {
     /// Returns the whole field path, as a user finds it in the profile, of one of [`TargetSpec::unserved`].
     pub fn field_path(&self, key: &str) -> String {
-        if key.starts_with("joins[") || key.starts_with("hosts.") {
+        if key.starts_with("hosts.") {
             key.to_owned()
         } else {
             format!("targets.{}.{key}", self.name)

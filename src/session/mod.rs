@@ -4,6 +4,7 @@ pub mod apply;
 pub mod banner;
 pub mod break_port;
 pub mod bridges;
+pub mod cable;
 pub mod condition;
 pub mod consent;
 pub mod console;

@@ -3,7 +3,8 @@
 use crate::bridge::{BreakMeans, Dialer, TargetSource, VmEventSource};
 use crate::driver::Driver;
 use crate::model::{
-    Cancel, Deadline, EndpointSpec, FailureKind, PortIndex, PortSpec, Problem, Role, TargetSpec, Wait,
+    Address, Cancel, Deadline, EndpointSpec, FailureKind, HostRef, PortIndex, PortSpec, Problem, Role,
+    TargetSpec, Wait,
 };
 use crate::runner::Runner;
 use crate::runner::break_means::break_means;
@@ -81,6 +82,18 @@ pub fn target_port(hosts: &dyn Hosts, target: &TargetSpec, port: &PortSpec) -> R
         Err(problem) if problem.kind == FailureKind::Configuration => return Err(problem),
         Err(_) => None,
     };
+    if let (HostRef::Ssh(_), Some(endpoint)) = (&target.host, &now)
+        && endpoint.role == Some(Role::Listen)
+        && matches!(endpoint.address, Address::Unix(_))
+    {
+        let message = format!(
+            "port {} of `{}` connects to a socket of {}, where nobody of this machine can listen: `{endpoint}`",
+            port.port, target.name, target.host
+        );
+        return Err(Problem::new(FailureKind::Precondition, message).hint(
+            "Let the VM listen: `--endpoint listen:unix:/path`, in a profile `attach: \"listen:unix:/path\"`.",
+        ));
+    }
     let mut keys = vec![PortKey::of_target(target, port.port)];
     keys.extend(now.as_ref().map(PortKey::of_endpoint));
     let native = now.as_ref().map_or(BreakMeans::Own, BreakMeans::native_of);
@@ -104,7 +117,7 @@ pub fn target_port(hosts: &dyn Hosts, target: &TargetSpec, port: &PortSpec) -> R
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::model::{HostRef, HypervisorKind, Observed, ObservedHost, Policy, RestartPolicy, VmRef};
+    use crate::model::{HypervisorKind, Observed, ObservedHost, Policy, RestartPolicy, VmRef};
     use crate::plan::{PlanContext, Stage};
     use crate::runner::local::Local;
 

@@ -1,5 +1,6 @@
 //! `vmserial setup xen` against stand-ins of `xe`, `xl` and `xenstore-read` that keep state: their VMs open real ports.
 
+mod joined;
 mod ssh;
 mod tunnel;
 mod xapi;
@@ -16,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
     let mut trials = xapi::trials();
     trials.extend(xl::trials());
     trials.extend(ssh::trials());
+    trials.extend(joined::trials());
     trials.extend(tunnel::trials());
     trials.push(trial(
         "a_host_without_a_toolstack_is_named",

@@ -43,6 +43,10 @@ impl Engine {
                 let writes = self.slots[index].writes;
                 self.client_came(number, channel, writes);
             }
+            if let Some(line) = self.slots[index].news() {
+                let endpoint = self.slots[index].served.clone();
+                self.emit(Event::Said { endpoint, line });
+            }
         }
         progress
     }

@@ -162,6 +162,11 @@ impl Engine {
             .clients
             .iter()
             .map(|client| Slot::open(client, spec.reconnect_every, &openings))
+            .chain(
+                spec.joined
+                    .iter()
+                    .map(|vm| Slot::open_joined(vm, spec.reconnect_every, &openings)),
+            )
             .collect::<Result<Vec<_>, _>>()?;
         let target = TargetSide::open(spec.target, spec.reconnect_every, now, openings.clone())?;
         Ok(Self {

@@ -1,13 +1,13 @@
 //! The client endpoints: listeners, endpoints that we go to, and those that are there from the start.
 
-use super::target::futures_now;
+use super::target::{DialFuture, LONGEST_LOCATE_PAUSE, futures_now, locate_and_dial};
 use crate::bridge::channel::Channel;
+use crate::bridge::dial::TargetSource;
 use crate::bridge::open::{self, Listener, Side};
 use crate::bridge::openings::{Openings, longest_pause, starts_something};
+use crate::bridge::spec::JoinedVm;
 use crate::model::{Address, ClientPrefix, ClientSpec, EndpointSpec, FailureKind, Problem};
 use std::fmt;
-use std::io;
-use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ enum Source {
     /// There from the start, once: standard streams, a file.
     Given(Option<Channel>),
     /// We go to it, again and again.
-    Dialled(Option<Pin<Box<dyn Future<Output = io::Result<Channel>> + Send>>>),
+    Dialled(TargetSource, Option<DialFuture>),
 }
 
 impl fmt::Debug for Source {
@@ -31,7 +31,7 @@ impl fmt::Debug for Source {
         formatter.write_str(match self {
             Self::Listener(_) => "Listener",
             Self::Given(_) => "Given",
-            Self::Dialled(_) => "Dialled",
+            Self::Dialled(..) => "Dialled",
         })
     }
 }
@@ -39,7 +39,8 @@ impl fmt::Debug for Source {
 /// One client endpoint.
 #[derive(Debug)]
 pub(super) struct Slot {
-    endpoint: EndpointSpec,
+    /// Where it is; `None` while nobody has found that out.
+    endpoint: Option<EndpointSpec>,
     source: Source,
     pub served: String,
     /// Whether clients of this endpoint may write.
@@ -52,6 +53,15 @@ pub(super) struct Slot {
     pause: Duration,
     /// When a command was started last.
     dialled_at: Option<Instant>,
+    /// How it stands with a VM, which is told when it changes; `None` for clients that are no VMs.
+    standing: Option<Standing>,
+}
+
+/// How it stands with a VM that is a client.
+#[derive(Debug, Default)]
+struct Standing {
+    told: String,
+    now: String,
 }
 
 impl Slot {
@@ -78,10 +88,10 @@ impl Slot {
                 })?;
                 Source::Given(Some(channel))
             }
-            None => Source::Dialled(None),
+            None => Source::Dialled(TargetSource::Fixed(spec.endpoint.clone()), None),
         };
         Ok(Self {
-            endpoint: spec.endpoint.clone(),
+            endpoint: Some(spec.endpoint.clone()),
             source,
             served,
             writes: spec.prefix != Some(ClientPrefix::Ro),
@@ -91,7 +101,57 @@ impl Slot {
             every,
             pause: every,
             dialled_at: None,
+            standing: None,
         })
+    }
+
+    /// Opens the end of a joined VM: listens for it, or prepares to go to where it is each time.
+    ///
+    /// # Errors
+    ///
+    /// As [`Slot::open`].
+    pub fn open_joined(vm: &JoinedVm, every: Duration, openings: &Openings) -> Result<Self, Problem> {
+        let mut slot = match &vm.source {
+            TargetSource::Fixed(endpoint) => {
+                let client = ClientSpec {
+                    prefix: None,
+                    endpoint: endpoint.clone(),
+                };
+                Self::open(&client, every, openings)?
+            }
+            TargetSource::Asked(_) => Self {
+                endpoint: None,
+                source: Source::Dialled(vm.source.clone(), None),
+                served: String::new(),
+                writes: true,
+                is_gdb: false,
+                not_before: None,
+                openings: openings.clone(),
+                every,
+                pause: every,
+                dialled_at: None,
+                standing: None,
+            },
+        };
+        slot.served.clone_from(&vm.name);
+        slot.standing = Some(Standing::default());
+        Ok(slot)
+    }
+
+    /// Returns how it stands with a joined VM, if that has changed since the last call.
+    pub fn news(&mut self) -> Option<String> {
+        let standing = self.standing.as_mut()?;
+        if standing.told == standing.now {
+            return None;
+        }
+        standing.told.clone_from(&standing.now);
+        Some(standing.now.clone())
+    }
+
+    fn stands(&mut self, now: String) {
+        if let Some(standing) = &mut self.standing {
+            standing.now = now;
+        }
     }
 
     /// Waits for the next client. An endpoint that we go to is left alone while `full`.
@@ -113,10 +173,11 @@ impl Slot {
                 }
                 Poll::Pending => Poll::Pending,
             },
-            Source::Dialled(_) if full => Poll::Pending,
-            Source::Dialled(dial) => {
-                let longest = longest_pause(&self.endpoint, self.every);
-                if dial.is_none() && starts_something(&self.endpoint) {
+            Source::Dialled(..) if full => Poll::Pending,
+            Source::Dialled(source, dial) => {
+                let starts = self.endpoint.as_ref().is_some_and(starts_something);
+                if dial.is_none() && starts {
+                    let longest = longest(self.endpoint.as_ref(), self.every);
                     let ended_soon = self.dialled_at.is_some_and(|at| now < at + self.pause + RAN_WELL);
                     self.pause = if ended_soon {
                         (self.pause * 2).min(longest)
@@ -126,8 +187,7 @@ impl Slot {
                     self.dialled_at = Some(now);
                 }
                 let future = dial.get_or_insert_with(|| {
-                    let (endpoint, openings) = (self.endpoint.clone(), self.openings.clone());
-                    Box::pin(async move { openings.dial(&endpoint).await })
+                    Box::pin(locate_and_dial(source.clone(), self.openings.clone(), now))
                 });
                 let result = match future.as_mut().poll(context) {
                     Poll::Ready(result) => result,
@@ -136,18 +196,29 @@ impl Slot {
                 *dial = None;
                 self.not_before = Some(now + self.pause);
                 match result {
-                    Ok(channel) => {
-                        if !starts_something(&self.endpoint) {
+                    Ok((channel, endpoint)) => {
+                        if !starts {
                             self.pause = self.every;
                         }
+                        self.endpoint = Some(endpoint);
+                        self.stands("connected".to_owned());
                         Poll::Ready(channel)
                     }
-                    Err(_) => {
+                    Err(failure) => {
+                        let longest = longest(failure.endpoint.as_ref(), self.every);
                         self.pause = (self.pause * 2).min(longest);
+                        self.stands(format!("away: {}", failure.reason));
                         Poll::Pending
                     }
                 }
             }
         }
+    }
+}
+
+fn longest(endpoint: Option<&EndpointSpec>, every: Duration) -> Duration {
+    match endpoint {
+        Some(endpoint) => longest_pause(endpoint, every),
+        None => LONGEST_LOCATE_PAUSE.max(every),
     }
 }

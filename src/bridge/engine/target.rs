@@ -18,21 +18,21 @@ use tokio::time::Instant;
 const LOCATE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A driver that cannot find the port is asked at most this rarely.
-const LONGEST_LOCATE_PAUSE: Duration = Duration::from_secs(2);
+pub(super) const LONGEST_LOCATE_PAUSE: Duration = Duration::from_secs(2);
 
 /// A socket file that nobody answered at is taken for dead so long, as long as it is untouched.
 const DEAD_FOR: Duration = Duration::from_secs(10);
 
 /// Why a dial failed.
-struct DialFailure {
-    reason: String,
-    endpoint: Option<EndpointSpec>,
+pub(super) struct DialFailure {
+    pub reason: String,
+    pub endpoint: Option<EndpointSpec>,
     /// The socket file that nobody answered at.
     dead: Option<SocketMark>,
 }
 
-type DialResult = Result<(Channel, EndpointSpec), Box<DialFailure>>;
-type DialFuture = Pin<Box<dyn Future<Output = DialResult> + Send>>;
+pub(super) type DialResult = Result<(Channel, EndpointSpec), Box<DialFailure>>;
+pub(super) type DialFuture = Pin<Box<dyn Future<Output = DialResult> + Send>>;
 
 enum Link {
     /// Open.
@@ -333,7 +333,8 @@ impl TargetSide {
     }
 }
 
-async fn locate_and_dial(source: TargetSource, openings: Openings, now: Instant) -> DialResult {
+/// Asks where a VM's port is, and goes there once.
+pub(super) async fn locate_and_dial(source: TargetSource, openings: Openings, now: Instant) -> DialResult {
     let endpoint = match source {
         TargetSource::Fixed(endpoint) => endpoint,
         TargetSource::Asked(dialer) => {

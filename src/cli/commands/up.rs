@@ -1,9 +1,10 @@
 //! `vmserial up`.
 
+use crate::cli::cables;
 use crate::cli::commands::setup::common::restart_level;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
-use crate::cli::target::targets;
+use crate::cli::target::targets_and_joins;
 use crate::cli::ui::Ui;
 use crate::config::merge::{Overrides, with_overrides};
 use crate::model::{RestartPolicy, TargetSpec};
@@ -15,7 +16,8 @@ use std::process::ExitCode;
 
 /// Applies the profile, starts the VMs that it describes and those that are off, and leaves them running.
 ///
-/// `vmserial console`, `debug` and `bridge` then find them; `vmserial down` stops them.
+/// `vmserial console`, `debug` and `bridge` then find them; `vmserial down` stops them. A profile with `joins:` has its cables
+/// run here until Ctrl-C: each is one bridge between two VMs, through any reboots of both.
 ///
 /// Example: vmserial up demo --yes
 #[derive(Debug, clap::Args)]
@@ -46,7 +48,8 @@ pub fn run(args: &UpArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Fa
     let overrides = Overrides {
         restart: args.restart,
     };
-    let targets: Vec<_> = targets(&args.targets, context)?
+    let (targets, joins) = targets_and_joins(&args.targets, context)?;
+    let targets: Vec<_> = targets
         .into_iter()
         .map(|target| with_overrides(target, overrides))
         .collect();
@@ -63,7 +66,8 @@ pub fn run(args: &UpArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Fa
         host_folder: context.host_folder(),
         interrupt: Interrupt::catch()?,
     };
-    let applied = plan_and_apply(&RealHosts::new(&context.state), &targets, &options, ui)?;
+    let hosts = RealHosts::new(&context.state);
+    let applied = plan_and_apply(&hosts, &targets, &options, ui)?;
     if !args.plan {
         let offs = applied.plan.power_offs();
         let is_started = |target: &TargetSpec| {
@@ -82,6 +86,9 @@ pub fn run(args: &UpArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Fa
                 target.name
             ));
         }
+    }
+    if !args.plan && !joins.is_empty() {
+        return cables::run(&hosts, &targets, &joins, context, ui);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -8,9 +8,8 @@ use crate::model::{PortIndex, TargetName};
 use std::collections::BTreeMap;
 
 impl Validator<'_> {
-    /// Validates the joins. Returns the targets that have a joined port, each with the join's field path: nothing joins yet.
-    pub(super) fn joins(&mut self) -> Vec<(TargetName, String)> {
-        let mut joined = Vec::new();
+    /// Validates the joins.
+    pub(super) fn joins(&mut self) {
         let mut ends: BTreeMap<(&TargetName, PortIndex), FieldPath> = BTreeMap::new();
         let profile = self.profile;
         for (index, join) in profile.joins.iter().enumerate() {
@@ -34,10 +33,17 @@ impl Validator<'_> {
                     );
                     self.issue(&path.key("as"), message);
                 }
-                joined.push((name.clone(), path.to_string()));
+                if !port.serve.is_empty() {
+                    let message =
+                        format!("`{written}` has `serve`, and the cable is all that a joined port has");
+                    self.issue(&here, message);
+                }
+                if key == "a" && port.log.is_some() {
+                    let message = format!("`{written}` has `log`; a cable logs what its end `b` sends");
+                    self.issue(&here, message);
+                }
             }
         }
-        joined
     }
 }
 

@@ -51,15 +51,10 @@ joins: [{a: a/1, b: b/1, as: kd}]
     assert_eq!(
         unserved(text),
         [
-            ("a".to_owned(), [strings(&a), strings(&["joins[0]"])].concat()),
+            ("a".to_owned(), strings(&a)),
             (
                 "b".to_owned(),
-                [
-                    strings(&["guest.bitlocker"]),
-                    strings(&of_host),
-                    strings(&["joins[0]"])
-                ]
-                .concat()
+                [strings(&["guest.bitlocker"]), strings(&of_host)].concat()
             ),
         ]
     );

@@ -274,12 +274,16 @@ impl Site {
     ///
     /// See [`plan_and_apply`].
     pub fn apply(&self, target: &TargetSpec, ui: &mut Ui) -> Result<Applied, Failure> {
-        Ok(plan_and_apply(
-            self.hosts.as_ref(),
-            std::slice::from_ref(target),
-            &self.options,
-            ui,
-        )?)
+        self.apply_all(std::slice::from_ref(target), ui)
+    }
+
+    /// Shows and applies the plan of several VMs.
+    ///
+    /// # Errors
+    ///
+    /// See [`plan_and_apply`].
+    pub fn apply_all(&self, targets: &[TargetSpec], ui: &mut Ui) -> Result<Applied, Failure> {
+        Ok(plan_and_apply(self.hosts.as_ref(), targets, &self.options, ui)?)
     }
 
     /// Writes into the target where its port is, so that nobody has to look it up again.

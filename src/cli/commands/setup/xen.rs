@@ -1,10 +1,12 @@
 //! `vmserial setup xen`.
 
 use super::common::{CommonArgs, Site};
+use crate::cli::cables;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::ui::Ui;
-use crate::model::{FailureKind, HypervisorKind, Problem, TargetSpec, VmRef};
+use crate::model::join::{JoinEnd, JoinSpec};
+use crate::model::{FailureKind, HypervisorKind, LogSpec, Policy, Problem, TargetSpec, VmRef};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -19,6 +21,9 @@ use std::process::ExitCode;
 pub struct XenArgs {
     #[command(flatten)]
     common: CommonArgs,
+    /// Join the port to that of this VM of the same host: --vm is debugged, NAME has the debugger
+    #[arg(long, value_name = "NAME|ID|PATH", conflicts_with_all = ["serve", "show", "remove"])]
+    join: Option<String>,
 }
 
 /// Runs `vmserial setup xen`.
@@ -29,7 +34,10 @@ pub struct XenArgs {
 /// that another VM has: 5; a file that cannot be edited: 3; the plan's refusals and the bridge's failures.
 pub fn run(args: &XenArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let common = &args.common;
-    let target = target(args)?;
+    let target = target(common, common.vm.as_ref())?;
+    if let Some(other) = &args.join {
+        return joined(args, target, other, context, ui);
+    }
     let site = Site::new(common, false, context)?;
     if common.show {
         return site.show(common, &target, ui);
@@ -41,9 +49,44 @@ pub fn run(args: &XenArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, F
     site.bridge(common, &target, context, ui)
 }
 
-fn target(args: &XenArgs) -> Result<TargetSpec, Failure> {
+/// Gives both VMs a port and joins them.
+fn joined(
+    args: &XenArgs,
+    debugged: TargetSpec,
+    other: &String,
+    context: &Context,
+    ui: &mut Ui,
+) -> Result<ExitCode, Failure> {
     let common = &args.common;
-    let Some(vm) = &common.vm else {
+    let policy = common.policy.unwrap_or(Policy::Raw);
+    let mut targets = [target(common, Some(other))?, debugged];
+    // The endpoint and the log are those of `--vm`.
+    for port in &mut targets[0].ports {
+        port.attach = None;
+        port.log = LogSpec::default();
+    }
+    for port in targets.iter_mut().flat_map(|target| &mut target.ports) {
+        port.policy = policy;
+    }
+    let end = |target: &TargetSpec| JoinEnd {
+        target: target.name.clone(),
+        port: common.port(),
+    };
+    let join = JoinSpec {
+        a: end(&targets[0]),
+        b: end(&targets[1]),
+        policy,
+    };
+    let site = Site::new(common, false, context)?;
+    site.apply_all(&targets, ui)?;
+    if common.plan || common.no_bridge {
+        return Ok(ExitCode::SUCCESS);
+    }
+    cables::run(site.hosts.as_ref(), &targets, &[join], context, ui)
+}
+
+fn target(common: &CommonArgs, vm: Option<&String>) -> Result<TargetSpec, Failure> {
+    let Some(vm) = vm else {
         return Err(Problem::new(FailureKind::Usage, "which VM is meant is missing")
             .hint("Name it: `--vm win11-dev`, by its UUID, or for xl by its file: `--vm /etc/xen/dev.cfg`.")
             .into());

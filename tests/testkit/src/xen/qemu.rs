@@ -70,7 +70,8 @@ pub(super) fn main(arguments: &[String]) -> ExitCode {
                 return last_words(&error.to_string());
             }
         }
-        std::thread::spawn(move || port.serve(id));
+        let guest = Guest::of(&root, id);
+        std::thread::spawn(move || port.serve(&guest));
     }
     if let Err(error) = fs::write(alive(&root, id), "") {
         return last_words(&error.to_string());
@@ -137,24 +138,24 @@ impl Port {
     }
 
     /// One client at a time, as QEMU.
-    fn serve(self, id: u32) {
+    fn serve(self, guest: &Guest) {
         match self {
             Self::Tcp(listener) => {
                 for stream in listener.incoming().flatten() {
-                    talk(stream, id);
+                    guest.talk(stream);
                 }
             }
             Self::Unix(listener) => {
                 for stream in listener.incoming().flatten() {
-                    talk(stream, id);
+                    guest.talk(stream);
                 }
             }
-            Self::Connected(stream) => talk(stream, id),
+            Self::Connected(stream) => guest.talk(stream),
             Self::Pty(master, _) => {
                 let mut file = fs::File::from(master);
                 // Without anybody at the other end reading fails (EIO), until somebody is there.
                 loop {
-                    talk(&mut file, id);
+                    guest.talk(&mut file);
                     std::thread::park_timeout(LOOK);
                 }
             }
@@ -169,16 +170,70 @@ fn reason(error: &io::Error) -> String {
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
-/// Greets, and sends back what comes.
-fn talk(mut stream: impl Read + Write, id: u32) {
-    if stream.write_all(format!("domain {id}\r\n").as_bytes()).is_err() {
-        return;
+/// What runs in a domain.
+struct Guest {
+    id: u32,
+    name: String,
+    /// Where a guest that talks with another one notes what it heard.
+    heard: Option<PathBuf>,
+}
+
+impl Guest {
+    fn of(root: &Path, id: u32) -> Self {
+        let name = fs::read_to_string(root.join("domains").join(id.to_string())).unwrap_or_default();
+        let heard = root.join("heard");
+        Self {
+            id,
+            heard: heard.is_dir().then(|| heard.join(&name)),
+            name,
+        }
     }
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut buffer) {
-        if stream.write_all(&buffer[..count]).is_err() {
+
+    fn talk(&self, stream: impl Read + Write) {
+        match &self.heard {
+            None => self.echo(stream),
+            // The other end may leave at any time.
+            Some(heard) => drop(self.converse(stream, heard)),
+        }
+    }
+
+    /// Greets, and sends back what comes.
+    fn echo(&self, mut stream: impl Read + Write) {
+        if stream
+            .write_all(format!("domain {}\r\n", self.id).as_bytes())
+            .is_err()
+        {
             return;
         }
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..count]).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Says who it is, and answers what another guest says, a few times.
+    fn converse(&self, mut stream: impl Read + Write, heard: &Path) -> io::Result<()> {
+        let say = |left: u32| format!("{} {} {left}\n", self.name, self.id);
+        stream.write_all(say(3).as_bytes())?;
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while stream.read(&mut byte)? == 1 {
+            line.push(byte[0]);
+            if byte != *b"\n" {
+                continue;
+            }
+            let text = String::from_utf8_lossy(&line).into_owned();
+            line.clear();
+            let mut notes = fs::OpenOptions::new().append(true).create(true).open(heard)?;
+            notes.write_all(text.as_bytes())?;
+            let left: u32 = text.trim().rsplit(' ').next().unwrap_or("").parse().unwrap_or(0);
+            if left > 0 {
+                stream.write_all(say(left - 1).as_bytes())?;
+            }
+        }
+        Ok(())
     }
 }
 
