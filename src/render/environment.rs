@@ -155,11 +155,22 @@ fn syntax() -> SyntaxConfig {
         .expect("only white space is configured, which cannot clash")
 }
 
-/// Writes a value as JSON in base64: nothing in it can be more than a value.
+/// Writes a value as JSON in base64: nothing in it can be more than a value. Each text has a `=` before it, so that it looks
+/// like no date to PowerShell 7; the envelope takes it off.
 fn base64_json(value: &Value) -> Result<String, Error> {
-    let json = serde_json::to_string(value);
-    json.map(|json| base64::encode(json.as_bytes()))
-        .map_err(|error| Error::new(ErrorKind::InvalidOperation, error.to_string()))
+    let failed = |error: serde_json::Error| Error::new(ErrorKind::InvalidOperation, error.to_string());
+    let mut json = serde_json::to_value(value).map_err(failed)?;
+    mark_texts(&mut json);
+    Ok(base64::encode(json.to_string().as_bytes()))
+}
+
+fn mark_texts(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => text.insert(0, '='),
+        serde_json::Value::Array(list) => list.iter_mut().for_each(mark_texts),
+        serde_json::Value::Object(map) => map.values_mut().for_each(mark_texts),
+        _ => {}
+    }
 }
 
 /// Writes a value as PowerShell does: numbers, `$true` and `$null` as they are, lists with commas, text quoted.

@@ -34,6 +34,10 @@ const HOSTILE: &[&str] = &[
     "</vmserial-1><vmserial-1>",
     "'); Remove-VM x; ('",
     "_x0041_ &lt; <S S=\"Error\">",
+    "2024-01-01T00:00:00",
+    "2024-01-01T00:00:00.1234567+02:00",
+    "/Date(0)/",
+    "=",
 ];
 
 pub fn trials() -> Vec<Trial> {
@@ -128,8 +132,14 @@ fn windows_powershell_is_taken_first() {
 }
 
 fn text_comes_back_as_it_went() {
+    for program in ["powershell.exe", "pwsh"] {
+        text_comes_back_from(program);
+    }
+}
+
+fn text_comes_back_from(program: &str) {
     let sandbox = Sandbox::new();
-    let state = sandbox.stand_in("powershell.exe");
+    let state = sandbox.stand_in(program);
     for text in HOSTILE {
         let answer = result(&call(&sandbox, &json!({ "Echo": text })));
         assert_eq!(answer["echo"], *text);

@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a_plan_shows_the_cmdlets", a_plan_shows_the_cmdlets),
         trial("a_second_apply_changes_nothing", a_second_apply_changes_nothing),
         trial("a_running_vm_is_started_cold", a_running_vm_is_started_cold),
+        trial("a_vm_has_the_name_that_it_has", a_vm_has_the_name_that_it_has),
         trial(
             "a_windows_guest_wants_its_step_confirmed",
             a_windows_guest_wants_its_step_confirmed,
@@ -60,8 +61,13 @@ struct Lab {
 
 impl Lab {
     fn new(change: impl FnOnce(&mut Host)) -> Self {
+        Self::behind("powershell.exe", change)
+    }
+
+    /// With another PowerShell.
+    fn behind(program: &str, change: impl FnOnce(&mut Host)) -> Self {
         let sandbox = Sandbox::new();
-        let state = sandbox.stand_in("powershell.exe");
+        let state = sandbox.stand_in(program);
         let lab = Self { sandbox, state };
         let mut host = Host::default();
         host.vms = vec![Vm::new(DEV, "dev", 1), Vm::new(WIN, "win", 2)];
@@ -153,6 +159,47 @@ fn a_second_apply_changes_nothing() {
     let undone = lab.run("undo --yes");
     assert_eq!(undone.code, Some(0), "{undone:?}");
     assert_eq!(lab.host(), before);
+}
+
+/// Windows PowerShell 5.1 and PowerShell 7 read JSON in different ways.
+fn a_vm_has_the_name_that_it_has() {
+    for program in ["powershell.exe", "pwsh"] {
+        for name in [
+            "2024-01-01T00:00:00",
+            "/Date(0)/",
+            "it's [dev] \u{201d}$(x)`",
+            "Grüße",
+            "=",
+        ] {
+            let lab = Lab::behind(program, |host| name.clone_into(&mut host.vms[0].name));
+            let words = [
+                "setup",
+                "hyperv",
+                "--vm",
+                name,
+                "--port",
+                "2",
+                "--pipe",
+                "2024-01-01T00",
+                "--yes",
+            ];
+            let done = lab.sandbox.run(words);
+            assert_eq!(done.code, Some(0), "{program}, {name}: {done:?}");
+            assert_eq!(
+                lab.host().vms[0].com[1].path,
+                r"\\.\pipe\2024-01-01T00",
+                "{program}, {name}"
+            );
+            let again = lab.sandbox.run(words);
+            assert!(
+                again.stderr.contains("Nothing to change."),
+                "{program}, {name}: {again:?}"
+            );
+            let undone = lab.run("undo --yes");
+            assert_eq!(undone.code, Some(0), "{program}, {name}: {undone:?}");
+            assert_eq!(lab.host().vms[0].com[1].path, "", "{program}, {name}");
+        }
+    }
 }
 
 fn a_running_vm_is_started_cold() {

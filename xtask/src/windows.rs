@@ -91,7 +91,7 @@ impl Library {
 #[derive(Debug)]
 pub struct Wine {
     prefix: PathBuf,
-    library: Library,
+    standard: Library,
 }
 
 /// Builds what is not built yet.
@@ -108,7 +108,7 @@ pub fn ensure(install: Install) -> Result<Wine> {
     shim()?;
     Ok(Wine {
         prefix: prefix()?,
-        library,
+        standard: library,
     })
 }
 
@@ -226,10 +226,10 @@ impl Wine {
 
     /// Returns the unit tests of what only Windows compiles.
     pub fn unit_tests(&self) -> Command {
-        let mut command = self.library.cargo();
+        let mut command = self.standard.cargo();
         command
             .args(["test", "--package", "vmserial", "--lib"])
-            .args(self.library.flags())
+            .args(self.standard.flags())
             .arg("sys::")
             .env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", wine("wine64"))
             .env("WINEPREFIX", &self.prefix)

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Parameters that every cmdlet has (about_CommonParameters, 5.1).
-const COMMON: &[&str] = &[
-    "ErrorAction",
-    "WarningAction",
-    "InformationAction",
-    "Verbose",
-    "Debug",
+/// Parameters that every cmdlet has, and whether they are switches (about_CommonParameters, 5.1). The table has none of
+/// them: it is of what each cmdlet has for itself.
+const COMMON: &[(&str, bool)] = &[
+    ("ErrorAction", false),
+    ("WarningAction", false),
+    ("InformationAction", false),
+    ("Verbose", true),
+    ("Debug", true),
 ];
 
 /// One parameter.
@@ -48,6 +49,12 @@ pub enum Argument {
     Literal(String),
     /// Known when it runs.
     Other,
+}
+
+/// Tells whether a parameter that every cmdlet has is a switch.
+fn common(parameter: &str) -> Option<bool> {
+    let known = COMMON.iter().find(|(known, _)| *known == parameter);
+    known.map(|(_, switch)| *switch)
 }
 
 impl Table {
@@ -94,6 +101,17 @@ impl Table {
         self.0.get(name).map(|(module, _, _)| module.as_str())
     }
 
+    /// Tells whether a parameter of a cmdlet is a switch, so that what stands behind it is no value of it. One that the
+    /// cmdlet does not have is none; it is a fault of its own.
+    pub fn is_switch(&self, cmdlet: &str, parameter: &str) -> bool {
+        let name = cmdlet.split_once('\\').map_or(cmdlet, |(_, name)| name);
+        let known = self
+            .0
+            .get(name)
+            .and_then(|(_, parameters, _)| parameters.iter().find(|known| known.name == parameter));
+        known.map_or_else(|| common(parameter).unwrap_or(false), |known| known.switch)
+    }
+
     /// Says what is wrong with a use.
     pub fn faults(&self, used: &Use) -> Vec<String> {
         let (module, name) = used.name.split_once('\\').unwrap_or(("", &used.name));
@@ -111,7 +129,7 @@ impl Table {
         }
         let mut given = Vec::new();
         for (index, (word, arguments)) in used.parameters.iter().enumerate() {
-            if COMMON.contains(&word.as_str()) {
+            if common(word).is_some() {
                 continue;
             }
             let Some(parameter) = parameters.iter().find(|parameter| parameter.name == *word) else {

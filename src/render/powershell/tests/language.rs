@@ -66,7 +66,7 @@ pub fn check(text: &str, table: &Table) -> Vec<String> {
         }
     });
     visit(tree.root_node(), &mut |node| {
-        if let Some(used) = used(node, text)
+        if let Some(used) = used(node, text, table)
             && !functions.contains(&used.name)
         {
             faults.extend(table.faults(&used));
@@ -76,11 +76,11 @@ pub fn check(text: &str, table: &Table) -> Vec<String> {
 }
 
 /// Returns the commands of a text with their parameters: `Get-VM -Id`.
-pub fn commands(text: &str) -> Vec<String> {
+pub fn commands(text: &str, table: &Table) -> Vec<String> {
     let tree = parse(text);
     let mut commands = Vec::new();
     visit(tree.root_node(), &mut |node| {
-        if let Some(used) = used(node, text) {
+        if let Some(used) = used(node, text, table) {
             commands.push(used.name);
             commands.extend(used.parameters.into_iter().map(|(name, _)| format!("-{name}")));
         }
@@ -95,7 +95,7 @@ pub fn shape(text: &str) -> String {
 }
 
 /// Returns the use that a command is; `None` for anything else, and for a block that is run (`& { … }`).
-fn used(node: Node<'_>, text: &str) -> Option<Use> {
+fn used(node: Node<'_>, text: &str, table: &Table) -> Option<Use> {
     if node.kind() != "command" {
         return None;
     }
@@ -127,7 +127,10 @@ fn used(node: Node<'_>, text: &str) -> Option<Use> {
             }
             "redirection" => {}
             _ => {
-                let switch = used.parameters.last().is_some_and(|(name, _)| is_switch(name));
+                let switch = used
+                    .parameters
+                    .last()
+                    .is_some_and(|(word, _)| table.is_switch(&used.name, word));
                 match used.parameters.last_mut() {
                     Some((_, arguments)) if open && (colon || !switch) => {
                         arguments.push(argument(element, text))
@@ -139,26 +142,6 @@ fn used(node: Node<'_>, text: &str) -> Option<Use> {
         }
     }
     Some(used)
-}
-
-/// The switches that our scripts use; any other parameter takes a value.
-fn is_switch(name: &str) -> bool {
-    const SWITCHES: &[&str] = &[
-        "Confirm",
-        "Force",
-        "TurnOff",
-        "Save",
-        "Compress",
-        "ListAvailable",
-        "Passthru",
-        "AsJob",
-        "WhatIf",
-        "AsHashtable",
-        "EnumsAsStrings",
-        "Verbose",
-        "Debug",
-    ];
-    SWITCHES.contains(&name)
 }
 
 fn argument(node: Node<'_>, text: &str) -> Argument {

@@ -26,6 +26,8 @@ pub const HOSTILE: &[&str] = &[
     "--%",
     "1",
     "true",
+    "2024-01-01T00:00:00",
+    "/Date(0)/",
     "# comment",
     "; Get-VM | Remove-VM",
 ];
@@ -83,7 +85,19 @@ fn value(name: &str, text: &str) -> Value {
 pub fn parameters(script: &str) -> Map<String, Value> {
     let (_, rest) = script.split_once("FromBase64String('").unwrap();
     let bytes = base64::decode(rest.split_once('\'').unwrap().0).unwrap();
-    serde_json::from_slice(&bytes).unwrap()
+    let mut values: Map<String, Value> = serde_json::from_slice(&bytes).unwrap();
+    values.values_mut().for_each(unmark);
+    values
+}
+
+/// Takes the mark off that stands before each text, as the envelope does.
+fn unmark(value: &mut Value) {
+    match value {
+        Value::String(text) => assert_eq!(text.remove(0), '='),
+        Value::Array(list) => list.iter_mut().for_each(unmark),
+        Value::Object(map) => map.values_mut().for_each(unmark),
+        _ => {}
+    }
 }
 
 /// Returns the words and texts that a line gives to its commands, as PowerShell reads them.

@@ -8,6 +8,7 @@
 //! In its state folder: `log` (a JSON line for each call: `program`, `way`, `script`, `parameters`). Tests write `faults`,
 //! one word a line: see [`manners::Manners`].
 
+mod dates;
 mod invocation;
 mod known;
 mod manners;
@@ -16,7 +17,7 @@ use crate::hyperv::act;
 use invocation::{Invocation, Source};
 use known::Call;
 use manners::Manners;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -81,7 +82,7 @@ fn run(program: &str, invocation: &Invocation, manners: &Manners, state: &Path) 
     };
     let mut last = ExitCode::SUCCESS;
     for statement in statements {
-        let Some(call) = known::recognize(&statement) else {
+        let Some(mut call) = known::recognize(&statement) else {
             let first = statement.lines().next().unwrap_or_default();
             manners.complain(
                 invocation,
@@ -90,6 +91,9 @@ fn run(program: &str, invocation: &Invocation, manners: &Manners, state: &Path) 
             last = ExitCode::FAILURE;
             continue;
         };
+        call.parameters
+            .values_mut()
+            .for_each(|value| bound(program, value));
         note(program, way, &call, state)?;
         manners.within(invocation, state)?;
         let done = manners
@@ -109,6 +113,18 @@ fn run(program: &str, invocation: &Invocation, manners: &Manners, state: &Path) 
         return Ok(ExitCode::from(code));
     }
     Ok(last)
+}
+
+/// What a value is after `ConvertFrom-Json` and the envelope: 7 makes dates of texts that look like one, and a text that is
+/// still one loses its mark.
+fn bound(program: &str, value: &mut Value) {
+    match value {
+        Value::String(text) if program == "pwsh" && dates::is_date(text) => *text = dates::written(text),
+        Value::String(text) => *text = text.chars().skip(1).collect(),
+        Value::Array(list) => list.iter_mut().for_each(|one| bound(program, one)),
+        Value::Object(map) => map.values_mut().for_each(|one| bound(program, one)),
+        _ => {}
+    }
 }
 
 fn note(program: &str, way: &str, call: &Call, state: &Path) -> io::Result<()> {
