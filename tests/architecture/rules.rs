@@ -1,4 +1,4 @@
-//! The list of the demultiplexer's rules names tests that are there.
+//! The lists of rules in docs/dev name tests that are there.
 
 use std::path::{Path, PathBuf};
 
@@ -13,12 +13,12 @@ fn all_sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-#[test]
-fn every_test_that_shows_a_rule_of_the_demultiplexer_is_there() {
+/// Fails unless every test that a list names is a function or a trial in these folders.
+fn names_tests_that_are_there(list: &str, folders: &[&str]) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let list = std::fs::read_to_string(root.join("docs/dev/rules-of-the-demultiplexer.md")).unwrap();
+    let list = std::fs::read_to_string(root.join("docs/dev").join(list)).unwrap();
     let mut files = Vec::new();
-    for folder in ["src/rsp", "src/bridge", "tests/it"] {
+    for folder in folders {
         all_sources(&root.join(folder), &mut files);
     }
     let sources: Vec<String> = files
@@ -41,4 +41,17 @@ fn every_test_that_shows_a_rule_of_the_demultiplexer_is_there() {
     assert!(names.len() > 50, "the list names them");
     let missing: Vec<&&str> = names.iter().filter(|name| !is_test(name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_test_that_shows_a_rule_of_the_demultiplexer_is_there() {
+    names_tests_that_are_there(
+        "rules-of-the-demultiplexer.md",
+        &["src/rsp", "src/bridge", "tests/it"],
+    );
+}
+
+#[test]
+fn every_test_that_shows_a_rule_of_hyperv_is_there() {
+    names_tests_that_are_there("rules-of-hyperv.md", &["src", "tests/it", "tests/testkit/src"]);
 }

@@ -21,6 +21,9 @@ struct Answer {
 /// What is looked at, in this order.
 const NAMES: [&str; 5] = ["PowerShell", "module", "service", "rights", "VMs"];
 
+/// What is left to do where nobody knows more.
+const SEE: &str = "Look at what PowerShell answers: `vmserial powershell host/versions` (`--host HOST` for another machine).";
+
 /// Looks at a host.
 pub(super) fn checks(runner: &dyn Runner, wait: &Wait) -> Vec<Check> {
     let call = scripts::doctor();
@@ -30,7 +33,7 @@ pub(super) fn checks(runner: &dyn Runner, wait: &Wait) -> Vec<Check> {
                 "the script `{}` gave another answer than it should: {error}",
                 call.script
             );
-            Check::new(NAMES[0], CheckState::Missing, found)
+            Check::new(NAMES[0], CheckState::Missing, found).mend(SEE)
         }),
         Err(error) => Err(no_answer(&error, runner, wait)
             .unwrap_or_else(|| missing(NAMES[0], &refusal::problem(&call, error)))),
@@ -60,6 +63,9 @@ pub(super) fn checks(runner: &dyn Runner, wait: &Wait) -> Vec<Check> {
 /// A failure as a check.
 fn missing(name: &str, problem: &Problem) -> Check {
     let check = Check::new(name, CheckState::Missing, problem.message.clone());
+    if problem.hints.is_empty() {
+        return check.mend(SEE);
+    }
     problem.hints.iter().fold(check, |check, hint| check.mend(hint))
 }
 

@@ -19,48 +19,137 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What is wrong with a host.
+/// What is wrong with a host: what its file says, and which faults its PowerShell has.
 type Change = fn(&mut Host);
 
+/// Every check in each way in which it can fail: its line, and the command that mends it.
 fn doctor_names_what_mends_it() {
-    let table: [(&str, Change, &[&str]); 3] = [
+    const JOIN: &str = "`Add-LocalGroupMember -SID S-1-5-32-578 -Member $env:USERNAME`";
+    const MODULE: &str =
+        "`Enable-WindowsOptionalFeature -Online -FeatureName Microsoft-Hyper-V-Management-PowerShell`";
+    const SEE: &str = "`vmserial powershell host/versions`";
+    let table: [(&str, &str, Change, &str, &[&str]); 13] = [
+        (
+            "PowerShell gives no answer",
+            "garbage",
+            |_| {},
+            "MISSING  PowerShell: ",
+            &[SEE, "- VMs: needs an answer"],
+        ),
+        (
+            "PowerShell is killed",
+            "killed",
+            |_| {},
+            "MISSING  PowerShell: ",
+            &[SEE],
+        ),
+        (
+            "PowerShell is refused",
+            "throws",
+            |_| {},
+            "MISSING  PowerShell: ",
+            &[JOIN],
+        ),
         (
             "not elevated",
+            "",
             |host| host.not_permitted = true,
-            &[
-                "MISSING  rights:",
-                "Add-LocalGroupMember -SID S-1-5-32-578",
-                "MISSING  VMs:",
-            ],
+            "MISSING  rights: ",
+            &[JOIN, "elevated terminal"],
+        ),
+        (
+            "not elevated, refused",
+            "",
+            |host| host.not_permitted = true,
+            "MISSING  VMs: ",
+            &[JOIN],
         ),
         (
             "not elevated, quieter",
+            "",
             |host| (host.not_permitted, host.hides) = (true, true),
-            &["MISSING  rights:", "-        VMs: needs the rights"],
+            "MISSING  rights: ",
+            &[JOIN, "- VMs: needs the rights"],
+        ),
+        ("elevated", "", |_| {}, "advice   rights: ", &[JOIN]),
+        (
+            "in the group",
+            "",
+            |host| host.administrator = true,
+            "good     rights: ",
+            &["no elevation is needed"],
         ),
         (
             "no module",
+            "",
             |host| host.no_module = true,
+            "MISSING  module: ",
+            &[MODULE, "- VMs: needs the module"],
+        ),
+        (
+            "no module on a server",
+            "",
+            |host| host.no_module = true,
+            "MISSING  module: ",
+            &["`Install-WindowsFeature -Name Hyper-V-PowerShell`"],
+        ),
+        (
+            "service stopped",
+            "",
+            |host| "Stopped".clone_into(&mut host.service),
+            "MISSING  service: vmms is `Stopped`",
+            &["`Start-Service -Name vmms`"],
+        ),
+        (
+            "no service",
+            "",
+            |host| "none".clone_into(&mut host.service),
+            "MISSING  service: this host has no Hyper-V",
             &[
-                "MISSING  module:",
-                "Microsoft-Hyper-V-Management-PowerShell",
-                "MISSING  service:",
-                "Install-WindowsFeature -Name Hyper-V",
+                "`Enable-WindowsOptionalFeature -Online -FeatureName Microsoft-Hyper-V -All`",
+                "`Install-WindowsFeature -Name Hyper-V -IncludeManagementTools -Restart`",
             ],
         ),
+        (
+            "no helper",
+            "",
+            |_| {},
+            "MISSING  helper: ",
+            &["`vmserial setup helper --from"],
+        ),
     ];
-    for (case, change, said) in table {
+    for (case, faults, change, line, said) in table {
         let lab = Lab::new(change);
+        fs::write(lab.state.join("faults"), faults).unwrap();
         let ended = lab.run("doctor hyperv");
         assert_eq!(ended.code, Some(5), "{case}: {ended:?}");
-        for part in said {
+        for part in said.iter().chain(&[line]) {
+            let part = part.replace("- VMs", "-        VMs");
             assert!(
-                ended.stdout.contains(part),
+                ended.stdout.contains(&part),
                 "{case}: no `{part}` in {}",
                 ended.stdout
             );
         }
         assert_eq!(lab.log(), [""; 0], "{case}");
+        // Whatever is missing, a command stands under it.
+        let lines: Vec<&str> = ended.stdout.lines().collect();
+        for (index, _) in lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| line.starts_with("  MISSING "))
+        {
+            let rest = lines[index + 1..]
+                .iter()
+                .take_while(|line| line.starts_with("    "));
+            let commands = rest.filter(|line| line.contains('`')).count();
+            assert!(
+                commands > 0,
+                "{case}: nothing mends `{}`: {}",
+                lines[index],
+                ended.stdout
+            );
+        }
     }
 }
 

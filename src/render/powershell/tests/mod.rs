@@ -135,6 +135,10 @@ fn a_script_has_its_form() {
         assert_eq!(lines.next(), Some("[CmdletBinding()]"), "{name}");
         assert!(lines.next().unwrap().starts_with("param("), "{name}");
         assert!(
+            !body.contains("SilentlyContinue"),
+            "{name}: a refusal would look as if there were nothing"
+        );
+        assert!(
             body.is_ascii(),
             "{name}: 5.1 reads a file in the system's code page"
         );

@@ -127,6 +127,14 @@ pub struct Host {
     pub hides: bool,
     /// The module is not installed.
     pub no_module: bool,
+    /// Who asks is in the group "Hyper-V Administrators".
+    pub administrator: bool,
+    /// Who asks is not elevated; whether that is enough is [`Host::administrator`]'s and [`Host::not_permitted`]'s.
+    pub unelevated: bool,
+    /// This cmdlet alone is refused for its rights (`StartVM`).
+    pub denies: String,
+    /// State of the service `vmms`; empty is `Running`, `none` is that there is none.
+    pub service: String,
     /// This script hangs after it has done its work, until a test says otherwise or whoever called is gone.
     pub hangs_after: Option<String>,
     /// What was changed by this script.
@@ -153,6 +161,18 @@ impl Host {
             not_permitted: is("not_permitted"),
             hides: is("hides"),
             no_module: is("no_module"),
+            administrator: is("administrator"),
+            unelevated: is("unelevated"),
+            denies: value
+                .get("denies")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
+            service: value
+                .get("service")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
             hangs_after: value
                 .get("hangs_after")
                 .and_then(Value::as_str)
@@ -170,7 +190,8 @@ impl Host {
         let vms: Vec<Value> = self.vms.iter().map(Vm::json).collect();
         let value = json!({
             "vms": vms, "not_permitted": self.not_permitted, "hides": self.hides, "no_module": self.no_module,
-            "hangs_after": self.hangs_after,
+            "hangs_after": self.hangs_after, "administrator": self.administrator, "service": self.service,
+            "unelevated": self.unelevated, "denies": self.denies,
         });
         // Whoever is killed here leaves the old host or the new one.
         let new = state.join(format!("{FILE}.{}", std::process::id()));
@@ -233,10 +254,15 @@ impl Host {
 
     pub(super) fn doctor(&self) -> Value {
         let modules: &[&str] = if self.no_module { &[] } else { &["2.0.0.0"] };
+        let service = match self.service.as_str() {
+            "none" => Value::Null,
+            "" => json!("Running"),
+            state => json!(state),
+        };
         json!({
             "computer": "STANDIN", "user": "STANDIN\\me", "windows": "10.0.20348.0", "powershell": "5.1.20348.2849",
-            "elevated": !self.not_permitted, "hyperv_administrator": false, "modules": modules,
-            "service": if self.no_module { Value::Null } else { json!("Running") },
+            "elevated": !(self.not_permitted || self.unelevated), "hyperv_administrator": self.administrator, "modules": modules,
+            "service": service,
         })
     }
 
@@ -277,8 +303,8 @@ impl Host {
             })
             .collect();
         json!({
-            "computer": "STANDIN", "user": "STANDIN\\me", "elevated": !self.not_permitted,
-            "hyperv_administrator": false, "vms": vms, "ports": ports,
+            "computer": "STANDIN", "user": "STANDIN\\me", "elevated": !(self.not_permitted || self.unelevated),
+            "hyperv_administrator": self.administrator, "vms": vms, "ports": ports,
         })
     }
 
@@ -301,6 +327,9 @@ impl Host {
 
     pub(super) fn start(&mut self, id: &str) -> Result<String, Refusal> {
         let index = self.index(id)?;
+        if self.denies == "StartVM" {
+            return Err(Refusal::access_denied("StartVM"));
+        }
         let vm = &self.vms[index];
         if vm.state == "Running" {
             return Ok(vm.state.clone());

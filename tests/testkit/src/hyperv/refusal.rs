@@ -46,6 +46,14 @@ impl Refusal {
         )
     }
 
+    pub(super) fn access_denied(command: &str) -> Self {
+        Self::of(
+            "Access is denied.",
+            format!("AccessDenied,Microsoft.HyperV.PowerShell.Commands.{command}"),
+            "PermissionDenied",
+        )
+    }
+
     pub(super) fn no_module() -> Self {
         Self::of(
             "The module 'Hyper-V' could not be loaded. For more information, run 'Import-Module Hyper-V'.",
