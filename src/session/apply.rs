@@ -10,7 +10,7 @@ use crate::session::execute::run_step;
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{Entry, EntryData, Journal, TargetRecord};
 use crate::session::lock::{Locks, lock};
-use crate::session::marks;
+use crate::session::marks::{self, Access};
 use crate::session::planning::{self, Hosts, Seen, check_served, first_context, plan};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -215,12 +215,9 @@ impl Apply<'_> {
         };
         let first = entry.data.steps.len();
         entry.data.add(steps.iter().cloned(), targets);
+        entry.reach_copies(self.hosts, Access::Make);
         entry.save()?;
-        if let Some(problem) = entry.take_copy_trouble() {
-            self.front.warning(&format!(
-                "there will be no copy of the journal on the host itself: {problem}"
-            ));
-        }
+        tell_copy_trouble(entry, self.front);
         for (offset, step) in steps.iter().enumerate() {
             if self.options.interrupt.soft.is_cancelled() {
                 let message = "interrupted: no further step was started";
@@ -236,7 +233,9 @@ impl Apply<'_> {
             let runner = self.hosts.runner(&step.host)?;
             self.front
                 .status(&format!("[{}/{}] {}", offset + 1, steps.len(), step.summary));
-            if let Err(problem) = run_step(entry, first + offset, runner.as_ref(), &self.options.interrupt) {
+            let ran = run_step(entry, first + offset, runner.as_ref(), &self.options.interrupt);
+            tell_copy_trouble(entry, self.front);
+            if let Err(problem) = ran {
                 match &step.target {
                     Some(target) if problem.kind != FailureKind::Interrupted => {
                         self.failures.push((target.clone(), problem));
@@ -292,6 +291,13 @@ impl Apply<'_> {
             _ => problem,
         };
         told(problem, self.entry.as_ref())
+    }
+}
+
+/// Says, once, that a host will not be undone from a machine without this journal.
+pub(super) fn tell_copy_trouble(entry: &mut Entry, front: &mut dyn Front) {
+    if let Some(problem) = entry.take_copy_trouble() {
+        front.warning(&format!("a host keeps no copy of its journal: {problem}"));
     }
 }
 

@@ -3,12 +3,12 @@
 use crate::model::{FailureKind, HostRef, Problem};
 use crate::plan::{HostPlan, Plan, Step};
 use crate::session::Front;
-use crate::session::apply::ApplyOptions;
+use crate::session::apply::{ApplyOptions, tell_copy_trouble};
 use crate::session::consent::{Consent, consent};
 use crate::session::execute::run_step;
 use crate::session::journal::EntryData;
 use crate::session::lock::lock;
-use crate::session::marks;
+use crate::session::marks::{self, Access};
 use crate::session::planning::Hosts;
 
 /// Looks, shows, asks, applies, looks again.
@@ -51,7 +51,9 @@ pub fn apply_to_host(
     let journal = marks::journal(hosts, &options.state, options.host_folder.as_deref())?;
     let mut entry = journal.begin(EntryData::begin())?;
     entry.data.add(steps.iter().cloned(), &[]);
+    entry.reach_copies(hosts, Access::Make);
     entry.save()?;
+    tell_copy_trouble(&mut entry, front);
     let runner = hosts.runner(host)?;
     for (index, step) in steps.iter().enumerate() {
         front.status(&format!("[{}/{}] {}", index + 1, steps.len(), step.summary));

@@ -2,15 +2,19 @@
 //!
 //! A folder `journal/<UTC>-<8 hex>/` (0700) per apply holds `entry.json` and `before/N`, the file that step N edits as
 //! it was. The entry is written beside and renamed, and written to disk, before each step and after it. Each change of
-//! an entry goes to a copy in the host's own folder too, so that the host can be undone without this state folder.
+//! an entry goes to a copy in each host's own folder too, with that host's steps alone, so that a host can be undone without
+//! this state folder.
 
 mod record;
 
 pub use record::{EditRecord, EntryData, FORMAT, StepRecord, StepState, TargetRecord};
 
-use crate::model::{FailureKind, Problem};
+use crate::model::{FailureKind, HostRef, Problem};
 use crate::runner::FileSnapshot;
+use crate::session::marks::{Access, far_folder};
+use crate::session::planning::Hosts;
 use crate::session::store::Store;
+use std::collections::BTreeMap;
 
 /// The file of an entry that tells everything but the files' old contents.
 const ENTRY: &str = "entry.json";
@@ -23,9 +27,20 @@ pub struct Entry {
     /// What it holds.
     pub data: EntryData,
     store: Store,
-    copy: Option<Store>,
-    /// Why there is no copy in the host's folder, to be told once.
+    copies: Copies,
+    /// Why there is no copy in a host's folder, to be told once.
     copy_trouble: Option<Problem>,
+}
+
+/// The copies of an entry on its hosts.
+#[derive(Debug, Default)]
+struct Copies {
+    /// This machine's own folder.
+    here: Option<Store>,
+    /// By host; `None` where there is none. Written the last time, to leave out what did not change.
+    of: BTreeMap<HostRef, Option<(Store, Vec<u8>)>>,
+    /// The entry itself is a host's copy, or is not wanted anywhere else.
+    none: bool,
 }
 
 /// An entry as it is found in a journal.
@@ -57,6 +72,8 @@ impl Found {
 pub struct Journal {
     store: Store,
     copies: Option<Store>,
+    /// It is the one that a host keeps itself, which is this host for us.
+    of_host: Option<HostRef>,
 }
 
 fn unwritable(problem: Problem) -> Problem {
@@ -68,11 +85,21 @@ fn unwritable(problem: Problem) -> Problem {
 }
 
 impl Journal {
-    /// Names the journal of a state folder (or of a host's folder). `copies` is the folder for copies, if there is one.
+    /// Names the journal of a state folder. `copies` is this machine's folder for copies, if there is one.
     pub fn new(state: &Store, copies: Option<&Store>) -> Self {
         Self {
             store: state.inner("journal"),
             copies: copies.map(|folder| folder.inner("journal")),
+            of_host: None,
+        }
+    }
+
+    /// Names the journal that a host keeps itself. Whatever name the host had for whoever wrote an entry, it is `host` for us.
+    pub fn of_host(folder: &Store, host: &HostRef) -> Self {
+        Self {
+            store: folder.inner("journal"),
+            copies: None,
+            of_host: Some(host.clone()),
         }
     }
 
@@ -85,15 +112,21 @@ impl Journal {
         let id = data.new_id();
         let store = self.store.inner(&id);
         store.inner("before").make().map_err(unwritable)?;
-        let mut entry = Entry {
-            copy: self.copies.as_ref().map(|copies| copies.inner(&id)),
+        Ok(Entry {
+            copies: self.copies(&id),
             copy_trouble: None,
             id,
             data,
             store,
-        };
-        entry.copied(|copy| copy.inner("before").make());
-        Ok(entry)
+        })
+    }
+
+    fn copies(&self, id: &str) -> Copies {
+        Copies {
+            here: self.copies.as_ref().map(|copies| copies.inner(id)),
+            of: BTreeMap::new(),
+            none: self.of_host.is_some(),
+        }
     }
 
     /// Reads all entries, the newest first.
@@ -126,15 +159,17 @@ impl Journal {
             }
             None => return unknown(id, format!("its {ENTRY} is damaged")),
         }
-        match serde_json::from_slice(&text) {
+        match serde_json::from_slice::<EntryData>(&text) {
             Ok(data) => {
-                let copy = self.copies.as_ref().map(|copies| copies.inner(&id));
-                let copy = copy.filter(|copy| matches!(copy.read(ENTRY), Ok(Some(_))));
+                let data = match &self.of_host {
+                    Some(host) => data.seen_as(host),
+                    None => data,
+                };
                 Some(Found::Entry(Box::new(Entry {
+                    copies: self.copies(&id),
                     id,
                     data,
                     store,
-                    copy,
                     copy_trouble: None,
                 })))
             }
@@ -155,7 +190,12 @@ impl Entry {
             .inner("before")
             .write(&number, &snapshot.bytes)
             .map_err(unwritable)?;
-        self.copied(|copy| copy.inner("before").write(&number, &snapshot.bytes));
+        let host = self.data.steps[index].step.host.clone();
+        if let Some(Some((copy, _))) = self.copies.of.get(&host)
+            && let Err(problem) = copy.inner("before").write(&number, &snapshot.bytes)
+        {
+            self.without_copy(host, problem);
+        }
         Ok(format!("before/{number}"))
     }
 
@@ -187,8 +227,84 @@ impl Entry {
             )
         })?;
         self.store.write(ENTRY, &text).map_err(unwritable)?;
-        self.copied(|copy| copy.write(ENTRY, &text));
+        self.write_copies();
         Ok(())
+    }
+
+    /// Finds the folders for copies of the hosts of its steps: `Access::Make` to begin copies there, `Access::Look` to keep those
+    /// right that are there. Hosts that are known already are not asked again.
+    pub fn reach_copies(&mut self, hosts: &dyn Hosts, access: Access) {
+        if self.copies.none {
+            return;
+        }
+        for host in self.data.hosts.clone() {
+            if self.copies.of.contains_key(&host) {
+                continue;
+            }
+            let copy = match access {
+                Access::Make => self.new_copy(hosts, &host),
+                Access::Look => self.present_copy(hosts, &host),
+            };
+            match copy {
+                Ok(copy) => {
+                    self.copies.of.insert(host, copy.map(|copy| (copy, Vec::new())));
+                }
+                Err(problem) => self.without_copy(host, problem),
+            }
+        }
+    }
+
+    fn new_copy(&self, hosts: &dyn Hosts, host: &HostRef) -> Result<Option<Store>, Problem> {
+        if *host == HostRef::Local {
+            return self.copies.here.clone().map_or(Ok(None), |copy| {
+                copy.inner("before").make()?;
+                Ok(Some(copy))
+            });
+        }
+        let folder = far_folder(hosts, host, Access::Make, &format!("journal/{}/before", self.id))?;
+        Ok(folder.map(|folder| folder.inner("journal").inner(&self.id)))
+    }
+
+    fn present_copy(&self, hosts: &dyn Hosts, host: &HostRef) -> Result<Option<Store>, Problem> {
+        let copy = match host {
+            HostRef::Local => self.copies.here.clone(),
+            HostRef::Ssh(_) => far_folder(hosts, host, Access::Look, "")?
+                .map(|folder| folder.inner("journal").inner(&self.id)),
+        };
+        match copy {
+            Some(copy) if copy.read(ENTRY)?.is_some() => Ok(Some(copy)),
+            _ => Ok(None),
+        }
+    }
+
+    fn write_copies(&mut self) {
+        let mut troubles = Vec::new();
+        for (host, copy) in &mut self.copies.of {
+            let Some((store, written)) = copy else {
+                continue;
+            };
+            let own = self.data.of_host(host);
+            let has_begun = own.steps.iter().any(|record| record.state != StepState::Pending);
+            // What cannot be written as JSON was told by the entry itself.
+            let text = serde_json::to_vec_pretty(&own).unwrap_or_default();
+            if !has_begun || text == *written {
+                continue;
+            }
+            match store.write(ENTRY, &text) {
+                Ok(()) => *written = text,
+                Err(problem) => troubles.push((host.clone(), problem)),
+            }
+        }
+        for (host, problem) in troubles {
+            self.without_copy(host, problem);
+        }
+    }
+
+    /// A copy serves machines that have no journal; this one has, so a copy that fails stops nothing.
+    fn without_copy(&mut self, host: HostRef, problem: Problem) {
+        let message = format!("{host}: {}", problem.message);
+        self.copies.of.insert(host, None);
+        self.copy_trouble = Some(Problem { message, ..problem });
     }
 
     /// Marks a step and writes the entry to disk.
@@ -201,18 +317,8 @@ impl Entry {
         self.save()
     }
 
-    /// Returns, once, why there is no copy in the host's folder.
+    /// Returns, once, why there is no copy in a host's folder.
     pub fn take_copy_trouble(&mut self) -> Option<Problem> {
         self.copy_trouble.take()
-    }
-
-    /// The copy serves machines that have no journal; this one has, so a copy that fails stops nothing.
-    fn copied(&mut self, work: impl FnOnce(&Store) -> Result<(), Problem>) {
-        if let Some(copy) = &self.copy
-            && let Err(problem) = work(copy)
-        {
-            self.copy_trouble = Some(problem);
-            self.copy = None;
-        }
     }
 }

@@ -7,7 +7,7 @@ use crate::session::apply::ApplyOptions;
 use crate::session::execute::{SHUTDOWN, step_wait};
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{Entry, EntryData, Found, Journal, StepRecord, StepState};
-use crate::session::marks;
+use crate::session::marks::{self, Access};
 use crate::session::planning::{Hosts, observe};
 use crate::session::undo::act;
 use crate::session::undo_plan::{Taking, started_process};
@@ -199,6 +199,7 @@ fn end_started(
         } else {
             count += 1;
         }
+        entry.reach_copies(hosts, Access::Look);
         entry.mark(index, StepState::Undone)?;
     }
     Ok(count)

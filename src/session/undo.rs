@@ -7,13 +7,14 @@ use crate::render::powershell::cmdlet_lines;
 use crate::runner::Runner;
 use crate::runner::local::must_succeed;
 use crate::runner::qmp::qmp;
-use crate::runner::ssh::options::set_login;
+use crate::runner::ssh::options as logins;
 use crate::session::Front;
 use crate::session::consent::{self, Consent};
 use crate::session::execute::{refuse_while_held, run_step, step_wait};
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{Entry, Found, Journal, StepRecord, StepState};
 use crate::session::lock::lock;
+use crate::session::marks::Access;
 use crate::session::planning::Hosts;
 use crate::session::undo_plan::{Taking, UndoPlan, plan_undo};
 use std::path::PathBuf;
@@ -193,7 +194,10 @@ pub fn undo(
     front: &mut dyn Front,
 ) -> Result<(), Problem> {
     for (destination, login) in &entry.data.logins {
-        set_login(destination, login.clone());
+        // What the profile of today says comes first.
+        if logins::login(destination).is_plain() {
+            logins::set_login(destination, login.clone());
+        }
     }
     let locks = match options.consent {
         Consent::ShowOnly => None,
@@ -211,6 +215,7 @@ pub fn undo(
         .filter_map(|step| Some((step, step.confirm.as_deref()?)));
     consent::by_name(&options.confirmed, steps, front)?;
     consent::yes(options.consent, "Take these steps back?", front)?;
+    entry.reach_copies(hosts, Access::Look);
     let go_on = format!("Go on with `vmserial undo {}`.", entry.id);
     if !plan.first.is_empty() {
         power_off(&mut entry, &plan.first, hosts, &options.interrupt, front)
@@ -233,6 +238,11 @@ pub fn undo(
             front,
         )
         .map_err(|problem| problem.hint(&go_on))?;
+    }
+    if let Some(problem) = entry.take_copy_trouble() {
+        front.warning(&format!(
+            "a host's own copy of the journal stays as it is: {problem}"
+        ));
     }
     drop(locks);
     front.status("Taken back.");

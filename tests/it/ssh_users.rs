@@ -72,7 +72,7 @@ pub fn start(sandbox: &Sandbox, auth: &str, more: &str) -> Sshd {
     put(
         "sudoers",
         &format!(
-            "Defaults secure_path=\"{path}\", lecture=never, timestamp_timeout=0, !syslog\n{USER} ALL=(ALL) ALL\n"
+            "Defaults secure_path=\"{path}\", lecture=never, timestamp_timeout=0, !syslog, env_keep+=VMSERIAL_HOST_FOLDER\n{USER} ALL=(ALL) ALL\n"
         ),
         0o440,
     );

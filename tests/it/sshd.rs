@@ -71,13 +71,22 @@ impl Sshd {
             .unwrap()
             .port();
         let here = folder.display();
+        // Copies of the journal go where only this test looks. Of several `SetEnv` the first holds.
+        let own = format!(
+            "SetEnv {QUICK_SHELL} VMSERIAL_HOST_FOLDER={} ",
+            sandbox.path("far-host").display()
+        );
+        let more = match more.contains("SetEnv ") {
+            true => more.replacen("SetEnv ", &own, 1),
+            false => format!("{more}{own}\n"),
+        };
         let config = folder.join("sshd_config");
         write(
             &config,
             &format!(
                 "{more}ListenAddress 127.0.0.1\nPort {port}\nHostKey {here}/host_key\nAuthorizedKeysFile {here}/authorized_keys\n\
                  PidFile none\nUsePAM no\nStrictModes no\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-                 LogLevel VERBOSE\nMaxStartups 100\nSetEnv {QUICK_SHELL}\n"
+                 LogLevel VERBOSE\nMaxStartups 100\n"
             ),
         );
         let host_key = std::fs::read_to_string(folder.join("host_key.pub")).unwrap();

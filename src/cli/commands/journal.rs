@@ -20,7 +20,7 @@ pub struct JournalArgs {
     /// Show this entry, by its name or the beginning of it
     #[arg(value_name = "ID")]
     id: Option<String>,
-    /// Read the copies that a host keeps itself: `local`, or `[user@]host`
+    /// Read the copies that a host keeps itself: `local`, `[user@]host`, or a host of the profile (`-p`)
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
 }
@@ -34,7 +34,7 @@ pub fn run(args: &JournalArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
     let hosts = RealHosts::new(&context.state);
     let folder = context.host_folder();
     let journal = match &args.host {
-        Some(word) => host_journal(&hosts, &host(word), folder.as_deref())?,
+        Some(word) => host_journal(&hosts, &host(word, context)?, folder.as_deref())?,
         None => journal(&hosts, &context.state, folder.as_deref())?,
     };
     let entries: Vec<Found> = journal

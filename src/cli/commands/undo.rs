@@ -3,7 +3,9 @@
 use crate::cli::change::ChangeArgs;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
+use crate::cli::target::note_logins;
 use crate::cli::ui::Ui;
+use crate::config::{find as find_profile, load};
 use crate::model::HostRef;
 use crate::session::interrupt::Interrupt;
 use crate::session::marks::{host_journal, journal};
@@ -22,7 +24,7 @@ pub struct UndoArgs {
     /// An entry of `vmserial journal`, or the beginning of its name
     #[arg(value_name = "ID")]
     id: Option<String>,
-    /// Use the copies that a host keeps itself, for a machine without the journal: `local`, or `[user@]host`
+    /// Use the copies that a host keeps itself, for a machine without the journal: `local`, `[user@]host`, or a host of the profile (`-p`)
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
     /// Confirm the undo of a step that wants it by its own name, as is shown (can be repeated)
@@ -32,12 +34,28 @@ pub struct UndoArgs {
     change: ChangeArgs,
 }
 
-/// Returns the host that a word on the command line means.
-pub fn host(word: &str) -> HostRef {
-    match word {
+/// Returns the host that a word on the command line means: a name of the profile that was given with `-p`, this machine, or a
+/// destination of SSH. How the profile's hosts are logged in to is known then.
+///
+/// # Errors
+///
+/// The profile's.
+pub fn host(word: &str, context: &Context) -> Result<HostRef, Failure> {
+    if context.profile.is_some() {
+        let surroundings = context.surroundings()?;
+        let loaded = load(
+            &find_profile(context.profile.as_deref(), &surroundings)?,
+            &surroundings,
+        )?;
+        note_logins(&loaded.profile);
+        if let Some(host) = loaded.profile.hosts.get(word) {
+            return Ok(host.ssh.clone().map_or(HostRef::Local, HostRef::Ssh));
+        }
+    }
+    Ok(match word {
         "local" | "localhost" => HostRef::Local,
         destination => HostRef::Ssh(destination.to_owned()),
-    }
+    })
 }
 
 /// Runs `vmserial undo`.
@@ -49,7 +67,7 @@ pub fn run(args: &UndoArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
     let hosts = RealHosts::new(&context.state);
     let folder = context.host_folder();
     let journal = match &args.host {
-        Some(word) => host_journal(&hosts, &host(word), folder.as_deref())?,
+        Some(word) => host_journal(&hosts, &host(word, context)?, folder.as_deref())?,
         None => journal(&hosts, &context.state, folder.as_deref())?,
     };
     let Some(entry) = find(&journal, args.id.as_deref())? else {

@@ -215,6 +215,33 @@ impl EntryData {
         }
     }
 
+    /// Returns what one host shall know of it: its own steps and targets, and how it is logged in to.
+    pub(super) fn of_host(&self, host: &HostRef) -> Self {
+        let mut own = self.clone();
+        own.hosts.retain(|one| one == host);
+        own.logins
+            .retain(|destination, _| *host == HostRef::Ssh(destination.clone()));
+        own.targets.retain(|target| target.host == *host);
+        own.steps.retain(|record| record.step.host == *host);
+        own
+    }
+
+    /// Returns a host's own copy as it is for somebody who calls that host `host`.
+    pub(super) fn seen_as(mut self, host: &HostRef) -> Self {
+        self.hosts = vec![host.clone()];
+        self.targets
+            .iter_mut()
+            .for_each(|target| target.host = host.clone());
+        self.steps
+            .iter_mut()
+            .for_each(|record| record.step.host = host.clone());
+        let login = std::mem::take(&mut self.logins).into_values().next();
+        if let (HostRef::Ssh(destination), Some(login)) = (host, login) {
+            self.logins.insert(destination.clone(), login);
+        }
+        self
+    }
+
     /// Tells whether something of it is still in force, or may be.
     pub fn is_in_force(&self) -> bool {
         self.steps

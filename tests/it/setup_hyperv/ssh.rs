@@ -1,16 +1,21 @@
 //! The same through SSH: a real OpenSSH server on loopback, behind which the stand-in is the host's PowerShell.
 
 use super::{DEV, Lab, PORT};
-use crate::kit::Sandbox;
+use crate::kit::{Sandbox, finish};
 use crate::sshd::{Sshd, missing};
 use libtest_mimic::{Completion, Failed, Trial};
 use std::fs;
+use std::process::Command;
 use vmserial_testkit::hyperv::host::{Host, Vm};
 
 pub fn trials() -> Vec<Trial> {
     vec![
         over_ssh("plan_apply_and_undo_over_ssh", plan_apply_and_undo_over_ssh),
         over_ssh("an_apply_over_ssh_that_was_killed_is_undone", killed_over_ssh),
+        over_ssh(
+            "an_apply_that_was_killed_is_undone_from_another_machine",
+            killed_and_undone_from_elsewhere,
+        ),
     ]
 }
 
@@ -90,6 +95,19 @@ fn plan_apply_and_undo_over_ssh() {
 }
 
 fn killed_over_ssh() {
+    undone_after_a_kill(|sandbox| sandbox.vmserial(["undo", "--yes"]));
+}
+
+/// The runner that applied is thrown away with its journal: the host's own copy has what was begun.
+fn killed_and_undone_from_elsewhere() {
+    undone_after_a_kill(|sandbox| {
+        let mut undo = sandbox.vmserial(["undo", "--host", "lab", "--yes"]);
+        undo.env("VMSERIAL_STATE", sandbox.path("other-state"));
+        undo
+    });
+}
+
+fn undone_after_a_kill(undo: fn(&Sandbox) -> Command) {
     let (lab, _server) = far(|host| {
         "Running".clone_into(&mut host.vms[0].state);
         host.hangs_after = Some("set-com-port".to_owned());
@@ -100,7 +118,7 @@ fn killed_over_ssh() {
     setup.signal("KILL");
     assert_eq!(setup.wait_end(), 128 + 9);
     lab.change(|host| host.hangs_after = None);
-    let undone = lab.run("undo --yes");
+    let undone = finish(&mut undo(&lab.sandbox), b"");
     assert_eq!(undone.code, Some(0), "{undone:?}");
     let host = lab.host();
     assert_eq!(
