@@ -133,6 +133,9 @@ impl<'a> Checker<'a> {
         if (items.len() as u64) < least {
             self.issue(node.place, "the list is empty, expected one item at least");
         }
+        if format(schema) == Some("Command") {
+            self.command(items);
+        }
         let each = schema.get("items");
         items
             .iter()
@@ -142,6 +145,23 @@ impl<'a> Checker<'a> {
                 None => Value::Null,
             })
             .collect()
+    }
+
+    /// A program and its arguments: what no command line can hold is told at its word.
+    fn command(&mut self, words: &[Node]) {
+        for (index, word) in words.iter().enumerate() {
+            let Content::Scalar { text, .. } = &word.content else {
+                continue;
+            };
+            let message = if index == 0 && text.is_empty() {
+                "got an empty text, expected a program"
+            } else if text.contains('\0') {
+                "a word of a command cannot hold a NUL"
+            } else {
+                continue;
+            };
+            self.below(Part::Index(index), |checker| checker.issue(word.place, message));
+        }
     }
 
     fn mapping(&mut self, schema: &'a Value, node: &Node, entries: &[(Key, Node)]) -> Value {

@@ -132,7 +132,7 @@ impl Validator<'_> {
                 let message = format!("a `{}=` client contradicts `as: {}`", prefix.name(), port.policy);
                 self.issue(&here, message);
             }
-            if let Some(taken) = exclusive(&endpoint)
+            if let Some(taken) = endpoint.single_place()
                 && !served.insert(taken)
             {
                 self.issue(&here, format!("`{endpoint}` is served twice by this target"));
@@ -210,18 +210,5 @@ fn serves(policy: Policy, prefix: ClientPrefix) -> bool {
         ClientPrefix::Console | ClientPrefix::Ro => has_history(policy),
         ClientPrefix::Gdb => matches!(policy, Policy::Gdb | Policy::ConsoleGdb),
         ClientPrefix::Kd => policy == Policy::Kd,
-    }
-}
-
-/// What only one client of a machine can have; `None` where many can (a free TCP port, an unnamed PTY, a remote end).
-fn exclusive(endpoint: &EndpointSpec) -> Option<String> {
-    let listens = endpoint.role == Some(crate::model::Role::Listen);
-    match &endpoint.address {
-        Address::Tcp { port: 0, .. } | Address::Pty { link: None } => None,
-        Address::Stdio | Address::File(_) | Address::Tty { .. } | Address::Pty { .. } => {
-            Some(endpoint.to_string())
-        }
-        _ if listens => Some(endpoint.to_string()),
-        _ => None,
     }
 }

@@ -67,7 +67,7 @@ fn text_or_command(text: Schema) -> Schema {
     json_schema!({ "anyOf": [text, {
         "type": "object",
         "description": "A command's standard input and output: the program and its arguments",
-        "properties": { "exec": { "type": "array", "items": { "type": "string" }, "minItems": 1 } },
+        "properties": { "exec": { "type": "array", "format": "Command", "items": { "type": "string" }, "minItems": 1 } },
         "required": ["exec"],
         "additionalProperties": false
     }] })

@@ -139,7 +139,11 @@ fn wrong_keys_of_a_target_are_told_apart() {
         ),
         (
             "ports: [{port: 1, as: console, attach: {exec: [\"\", a]}}]",
-            "`exec` needs a program",
+            "attach.exec[0]`: got an empty text, expected a program",
+        ),
+        (
+            "ports: [{port: 1, as: console, attach: {exec: [a, \"b\\0\"]}}]",
+            "attach.exec[1]`: a word of a command cannot hold a NUL",
         ),
         (
             "ports: [{port: 1, as: console, tunnel: vpn}]",
