@@ -4,6 +4,7 @@ mod command;
 mod parse;
 mod place;
 mod reach;
+mod single;
 mod text;
 mod tty;
 
@@ -17,6 +18,7 @@ pub use parse::{EndpointError, starts_with_kind};
 pub(crate) use parse::{UNIX_PATH_BYTES, Wrong, column, control_character, long_path, split_commas};
 pub(crate) use place::resolved_path;
 pub use place::{TargetOrEndpoint, TargetOrEndpointError};
+pub use single::check_places;
 pub use tty::{FlowControl, Parity, TtySettings};
 
 /// Who opens first. It is that of the side whose endpoint is written, and is always written where both exist.

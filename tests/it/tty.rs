@@ -258,6 +258,7 @@ fn what_is_no_device_is_refused() {
     std::fs::write(sandbox.path("file"), "").unwrap();
     for (endpoint, code, part) in [
         (sandbox.endpoint("tty", "file"), 5, "is no terminal device"),
+        ("tty:/dev/null".into(), 5, "is no terminal device"),
         (
             format!("{},baud=0", sandbox.endpoint("tty", "d")),
             2,

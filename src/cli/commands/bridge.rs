@@ -9,6 +9,7 @@ use crate::cli::error::Failure;
 use crate::cli::port::{here, named_break, usage};
 use crate::cli::quantity::{parse_bytes, parse_duration};
 use crate::cli::ui::Ui;
+use crate::model::endpoint::check_places;
 use crate::model::log::DEFAULT_KEEP;
 use crate::model::{
     Address, BreakWith, ClientSpec, EndpointSpec, FailureKind, LogSpec, Policy, Problem, Role, Rotation,
@@ -104,17 +105,6 @@ pub fn run(args: BridgeArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
 
 fn specification(args: BridgeArgs, context: &Context) -> Result<BridgeSpec, Problem> {
     let policy = choose_policy(args.policy, &args.clients)?;
-    let stdio = std::iter::once(&args.target)
-        .chain(args.clients.iter().map(|client| &client.endpoint))
-        .filter(|endpoint| endpoint.address == Address::Stdio)
-        .count();
-    if stdio > 1 {
-        return Err(Problem::new(
-            FailureKind::Usage,
-            "`stdio` is named twice, and there is one standard input",
-        )
-        .hint("Use `pty` or `listen:unix:/path` for the other end."));
-    }
     let target = here(&args.target).map_err(usage)?;
     let break_port = args.break_port.as_ref().map(here).transpose().map_err(usage)?;
     target.check_as_target().map_err(usage)?;
@@ -123,6 +113,7 @@ fn specification(args: BridgeArgs, context: &Context) -> Result<BridgeSpec, Prob
         client.endpoint = here(&client.endpoint).map_err(usage)?;
         client.endpoint.check_as_client().map_err(usage)?;
     }
+    check_places(std::iter::once(&target).chain(clients.iter().map(|client| &client.endpoint)))?;
     let takes_break = break_port.as_ref().unwrap_or(&target);
     let means = match &args.break_with {
         Some(way) => named_break(way, takes_break)?,

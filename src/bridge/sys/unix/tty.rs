@@ -73,6 +73,14 @@ pub fn tty_is_gone(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| gone.contains(&code))
 }
 
+/// Tells whether the kernel knows a character device as something else than a terminal: `/dev/null`, `/dev/kvm`. It is not
+/// opened for that, because opening does something to some of them. Pseudo terminals have no entry there.
+fn is_another_kind(device: rustix::fs::Dev) -> bool {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let entry = format!("/sys/dev/char/{major}:{minor}/subsystem");
+    rustix::fs::readlink(entry, Vec::new()).is_ok_and(|class| !class.as_bytes().ends_with(b"/tty"))
+}
+
 /// Looks at a device before the start. One that is not there may be plugged in later.
 ///
 /// # Errors
@@ -83,7 +91,8 @@ pub fn check_tty(device: &str) -> Result<(), Problem> {
     let Ok(found) = rustix::fs::stat(path) else {
         return Ok(());
     };
-    if FileType::from_raw_mode(found.st_mode) != FileType::CharacterDevice {
+    let is_device = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice;
+    if !is_device || is_another_kind(found.st_rdev) {
         return Err(Problem::new(
             FailureKind::Precondition,
             format!("`{device}` is no terminal device"),

@@ -6,6 +6,7 @@ use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::port::{PortPlace, here, usage};
 use crate::cli::ui::Ui;
+use crate::model::endpoint::check_places;
 use crate::model::{
     Address, BreakWith, Cancel, ClientSpec, Deadline, EndpointSpec, FailureKind, GdbStubSpec, HostRef,
     HypervisorKind, LogSpec, Policy, PortIndex, PortSpec, Problem, RestartPolicy, Role, TargetName,
@@ -136,6 +137,7 @@ impl CommonArgs {
             client.endpoint = here(&client.endpoint).map_err(usage)?;
             client.endpoint.check_as_client().map_err(usage)?;
         }
+        check_places(serve.iter().map(|client| &client.endpoint))?;
         Ok(TargetSpec {
             name: target_name(name),
             host: match &self.host {
