@@ -82,6 +82,14 @@ impl Channel {
         }
     }
 
+    /// Returns why our own standard output takes nothing any more, if that is what this stream writes to.
+    pub fn output_failure(&self) -> Option<io::ErrorKind> {
+        match &self.stream {
+            Stream::Native(NativeStream::Stdio(stream)) => stream.output_failure(),
+            Stream::Native(_) | Stream::Boxed(_) | Stream::Controlled(_) => None,
+        }
+    }
+
     /// Returns the kinds of BREAK that this stream can send by itself, the best first.
     pub fn native_breaks(&self) -> &'static [NativeBreak] {
         match &self.stream {

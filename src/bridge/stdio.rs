@@ -61,6 +61,14 @@ impl StdioStream {
         Ok(stream)
     }
 
+    /// Returns why standard output takes nothing any more, unless its reader closed it: that is no failure.
+    pub fn output_failure(&self) -> Option<io::ErrorKind> {
+        self.shared
+            .lock()
+            .output_error
+            .filter(|kind| *kind != io::ErrorKind::BrokenPipe)
+    }
+
     /// Starts the thread of standard output alone; standard input is left to whoever has it, and never ends.
     ///
     /// # Errors
@@ -139,6 +147,10 @@ fn write_loop(shared: &Shared) {
         if let Err(error) = result {
             state.output_error = Some(error.kind());
             state.output.clear();
+            // Whoever has no output any more need not wait for input that may never come.
+            if let Some(waker) = state.reader.take() {
+                waker.wake();
+            }
         }
         if let Some(waker) = state.writer.take() {
             waker.wake();
@@ -165,6 +177,9 @@ impl AsyncRead for StdioStream {
                 self.shared.input_room.notify_one();
             }
             return Poll::Ready(Ok(()));
+        }
+        if let Some(kind) = state.output_error {
+            return Poll::Ready(Err(kind.into()));
         }
         match state.input_end {
             Some(None) => Poll::Ready(Ok(())),

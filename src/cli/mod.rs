@@ -1,5 +1,6 @@
 //! The command line: parses, dispatches, maps failures to exit codes.
 
+pub mod bridge_events;
 pub mod cables;
 pub mod change;
 pub mod commands;

@@ -38,7 +38,9 @@ impl Ui {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result,
+            result => result.map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
+            }),
         }
     }
 

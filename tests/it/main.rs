@@ -36,6 +36,7 @@ mod helper_rig;
 mod holders;
 mod joined;
 mod kit;
+mod lost_output;
 mod mux;
 mod plan_apply;
 mod powershell;
@@ -99,6 +100,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(ssh_probe::trials());
     trials.extend(pty::trials());
     trials.extend(joined::trials());
+    trials.extend(lost_output::trials());
     trials.extend(tty::trials());
     trials.extend(terminal_panic::trials());
     trials.extend(e2e_bridge::trials());

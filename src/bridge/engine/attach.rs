@@ -262,6 +262,7 @@ impl Engine {
     /// Detaches the client at this index.
     pub(super) fn detach_at(&mut self, index: usize, reason: String) {
         let mut client = self.clients.remove(index);
+        self.output_failure = self.output_failure.or(client.channel.output_failure());
         let debugger = matches!(self.flow, Flow::Mediated(_)) && !client.is_console();
         match &mut self.flow {
             Flow::Raw { hold, limit } => {
@@ -395,6 +396,8 @@ impl Engine {
 
     /// The VM's stream ended or broke.
     pub(super) fn target_went(&mut self, reason: String) {
+        let failure = self.target.channel().and_then(|channel| channel.output_failure());
+        self.output_failure = self.output_failure.or(failure);
         let comes_back = !self.options.once && matches!(self.life, Life::Running);
         self.target.lost(reason.clone(), self.now, comes_back);
         let told = self.log.mark(self.counters.from_target, Mark::Away(&reason));

@@ -112,6 +112,8 @@ pub struct Engine {
     pub(super) timeline: Timeline,
     pub(super) counters: Counters,
     pub(super) life: Life,
+    /// Our own standard output took nothing any more: what it was to get is lost.
+    pub(super) output_failure: Option<std::io::ErrorKind>,
     /// When the VM was reset last, and what had come from it until then.
     pub(super) last_reset: Option<(Instant, u64)>,
     pub(super) break_in: BreakInState,
@@ -191,6 +193,7 @@ impl Engine {
             timeline: Timeline::default(),
             counters: Counters::default(),
             life: Life::Running,
+            output_failure: None,
             last_reset: None,
             break_in: BreakInState::new(spec.break_means, spec.break_port, openings),
             paused: None,

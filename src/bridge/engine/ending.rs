@@ -4,6 +4,7 @@ use super::core::{Engine, Flow};
 use super::outcome::Outcome;
 use crate::bridge::mediator::Input;
 use crate::bridge::open::Side;
+use crate::model::{FailureKind, Problem};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -154,9 +155,25 @@ impl Engine {
                 if until > self.now && !self.is_drained(context) {
                     return None;
                 }
+                let outcome = self.with_failures(outcome);
                 self.close_streams(context);
                 Some(outcome)
             }
+        }
+    }
+
+    /// An end at which bytes for our standard output were lost is no good one.
+    fn with_failures(&mut self, outcome: Outcome) -> Outcome {
+        let channels = self.clients.iter_mut().map(|client| &mut client.channel);
+        let left = channels
+            .chain(self.target.channel())
+            .find_map(|channel| channel.output_failure());
+        match (self.output_failure.or(left), &outcome) {
+            (Some(kind), Outcome::Ended | Outcome::Stopped) => Outcome::Failed(Problem::new(
+                FailureKind::Host,
+                format!("cannot write to standard output: {kind}"),
+            )),
+            _ => outcome,
         }
     }
 

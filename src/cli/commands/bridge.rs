@@ -1,9 +1,10 @@
 //! `vmserial bridge`.
 
 use crate::bridge::{
-    BreakMeans, BreakPort, BridgeSpec, Event, EventRecord, Outcome, RunningBridge, Signals, StopSignal,
-    TargetSource, TargetState, choose_policy,
+    BreakMeans, BreakPort, BridgeSpec, Outcome, RunningBridge, Signals, StopSignal, TargetSource,
+    choose_policy,
 };
+use crate::cli::bridge_events::EventPrinter;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::port::{here, named_break, usage};
@@ -21,7 +22,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
 
 /// Joins a VM's serial port to consoles, a debugger or other programs, and stays through the VM's reboots.
 ///
@@ -208,31 +208,18 @@ pub fn run_spec(
     tell_events(running, on_stdio, context.verbose > 0, ui)
 }
 
-/// Prints events until the last one, then returns how the bridge ended.
+/// Prints events beside the bridge until its last one, then returns how the bridge ended.
 fn tell_events(
     mut running: RunningBridge,
     on_stdio: bool,
     verbose: bool,
     ui: &mut Ui,
 ) -> Result<ExitCode, Failure> {
-    loop {
-        match running.events.blocking_recv() {
-            Ok(record) => {
-                if ui.is_json() {
-                    tell_json(&record, on_stdio, ui)?;
-                } else if let Some(line) = sentence(&record.event, verbose) {
-                    ui.status(&line);
-                }
-                if matches!(record.event, Event::Stopped { .. }) {
-                    break;
-                }
-            }
-            // Whoever reads our output is slower than the bridge; the bridge does not wait.
-            Err(RecvError::Lagged(count)) => ui.warning(&format!("{count} events were not printed")),
-            Err(RecvError::Closed) => break,
-        }
-    }
+    let rest = running.events.resubscribe();
+    let events = std::mem::replace(&mut running.events, rest);
+    let printer = EventPrinter::start(events, on_stdio, verbose, ui)?;
     let (outcome, signal) = running.join();
+    printer.finish();
     match outcome {
         Outcome::Ended | Outcome::Stopped => Ok(match signal {
             Some(StopSignal::Interrupt) => ExitCode::from(FailureKind::Interrupted.exit_code()),
@@ -246,52 +233,4 @@ fn tell_events(
         .into()),
         Outcome::Failed(problem) => Err(problem.into()),
     }
-}
-
-fn tell_json(record: &EventRecord, on_stdio: bool, ui: &mut Ui) -> Result<(), Failure> {
-    if on_stdio {
-        ui.status(&serde_json::to_string(record).map_err(std::io::Error::other)?);
-    } else {
-        ui.data_json(record)?;
-    }
-    Ok(())
-}
-
-/// Puts an event into a line for people; `None` for what only matters with `-v`.
-fn sentence(event: &Event, verbose: bool) -> Option<String> {
-    let text = match event {
-        Event::Target {
-            state: TargetState::Up,
-            reason,
-        } => format!("target up: {reason}"),
-        Event::Target {
-            state: TargetState::Away,
-            reason,
-        } => format!("target away: {reason}"),
-        Event::ClientRefused { client, reason, .. } => format!("client {client} refused: {reason}"),
-        Event::ClientAttached { client, peer, .. } if verbose => format!("client {client} attached ({peer})"),
-        Event::ClientDetached {
-            client, peer, reason, ..
-        } if verbose => format!("client {client} detached ({peer}): {reason}"),
-        Event::Writer { client, peer, .. } if verbose => format!("client {client} ({peer}) writes now"),
-        Event::Skipped { client, bytes, .. } if verbose => format!("client {client} skipped {bytes} bytes"),
-        Event::TargetPaused => "target paused: the client does not keep up".into(),
-        Event::TargetResumed => "target resumed".into(),
-        Event::Kernel { state } if verbose => format!("kernel {state:?}").to_lowercase(),
-        Event::KernelGone { reason } => format!("the kernel is gone: {reason}"),
-        Event::KernelLeftStopped => "the kernel is left stopped".into(),
-        Event::GdbRefused { reason } => format!("gdb refused: {reason}"),
-        Event::GdbHeld { reason } => format!("gdb is held: {reason}"),
-        Event::Break { way, result } => format!("break by {way}: {result}"),
-        Event::Said { endpoint, line } => format!("{endpoint}: {line}"),
-        Event::Log { state, reason } => format!("log {state}: {reason}"),
-        Event::Ready { .. }
-        | Event::ClientAttached { .. }
-        | Event::ClientDetached { .. }
-        | Event::Skipped { .. }
-        | Event::Writer { .. }
-        | Event::Kernel { .. }
-        | Event::Stopped { .. } => return None,
-    };
-    Some(text)
 }

@@ -150,8 +150,13 @@ pub async fn run(
     };
     console.greet(news);
     let end = console.run(signals).await;
-    console.say_last_words().await;
-    end
+    match console.say_last_words().await {
+        // Its reader closed it: nobody wants the rest.
+        Err(error) if end.is_ok() && error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(host("write to standard output", &error))
+        }
+        _ => end,
+    }
 }
 
 pub(super) struct Console<'a> {
@@ -330,14 +335,14 @@ impl Console<'_> {
         }
     }
 
-    async fn say_last_words(&mut self) {
+    async fn say_last_words(&mut self) -> io::Result<()> {
         let rest = std::mem::take(&mut self.to_stdout);
         let write = async {
             self.stdout.write_all(&rest).await?;
             self.stdout.flush().await
         };
         // Whoever does not read for so long does not want it.
-        let _ = timeout(LAST_WORDS, write).await;
+        timeout(LAST_WORDS, write).await.unwrap_or(Ok(()))
     }
 }
 
