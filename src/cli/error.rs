@@ -1,5 +1,6 @@
 //! Failures as a user meets them: kind, text, hints, exit code.
 
+use crate::cli::ui::Ui;
 use crate::model::{FailureKind, Problem};
 use crate::runner::RunError;
 use std::process::ExitCode;
@@ -61,11 +62,19 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// Prints clap's own text: help and version on standard output with 0, wrong usage on standard error with 2.
-pub fn report_usage(error: &clap::Error) -> ExitCode {
+/// Prints clap's own text: help and version on standard output with 0, wrong usage on standard error with 2, and with
+/// `--json` on standard output too.
+pub fn report_usage(error: &clap::Error, ui: &mut Ui) -> ExitCode {
     // Nothing can be done about a closed terminal.
     let _ = error.print();
     if error.use_stderr() {
+        let text = error.render().to_string();
+        let said = text.strip_prefix("error: ").unwrap_or(&text);
+        let message = said.split("\n\n").next().unwrap_or(said).trim_end();
+        ui.failure_as_data(&Failure::new(
+            FailureKind::Usage,
+            anyhow::Error::msg(message.to_owned()),
+        ));
         ExitCode::from(FailureKind::Usage.exit_code())
     } else {
         ExitCode::SUCCESS

@@ -126,13 +126,20 @@ const EVERYTHING: u8 = 2;
 
 /// Runs the program and returns its exit code.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let matches = match Cli::command().try_get_matches_from(arguments) {
-        Ok(matches) => matches,
-        Err(error) => return error::report_usage(&error),
-    };
-    let cli = match Cli::from_arg_matches(&matches) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let parsed = command()
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => return error::report_usage(&error),
+        // What stands behind `--` is another program's.
+        Err(error) => {
+            let ours = arguments.iter().take_while(|word| *word != "--");
+            return error::report_usage(
+                &error,
+                &mut Ui::new(ours.into_iter().any(|word| word == "--json")),
+            );
+        }
     };
     let mut ui = Ui::new(cli.global.json);
     if cli.global.verbose >= EVERYTHING {
@@ -154,6 +161,22 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// Returns the command line's description. A variable that is set and empty is as good as none.
+fn command() -> clap::Command {
+    let variables = [
+        ("profile", "VMSERIAL_PROFILE"),
+        ("state", "VMSERIAL_STATE"),
+        ("ssh_engine", "VMSERIAL_SSH_ENGINE"),
+    ];
+    let is_empty = |name: &str| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    variables
+        .into_iter()
+        .filter(|(_, name)| is_empty(name))
+        .fold(Cli::command(), |command, (id, _)| {
+            command.mut_arg(id, |argument| argument.env(None::<&str>))
+        })
 }
 
 fn dispatch(command: Command, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {

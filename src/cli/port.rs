@@ -104,9 +104,11 @@ impl PortPlace {
         match args.words.as_slice() {
             [PortWord::Port(TargetOrEndpoint::Endpoint(endpoint))] => Self::of_endpoint(endpoint, args),
             [PortWord::Port(TargetOrEndpoint::Target(name))] => {
-                Self::of_target(&one_target(Some(&name.to_string()), context)?, args, context)
+                Self::of_target(&one_target(&[name.to_string()], context)?, args, context)
             }
-            [PortWord::Profile(file)] => Self::of_target(&one_target(Some(file), context)?, args, context),
+            [PortWord::Profile(file)] => {
+                Self::of_target(&one_target(std::slice::from_ref(file), context)?, args, context)
+            }
             [
                 PortWord::Profile(file),
                 PortWord::Port(TargetOrEndpoint::Target(name)),

@@ -96,9 +96,8 @@ pub fn note_logins(profile: &Profile) {
 /// # Errors
 ///
 /// As [`targets`]; usage when more than one is meant.
-pub fn one_target(word: Option<&String>, context: &Context) -> Result<TargetSpec, Failure> {
-    let words: Vec<String> = word.into_iter().cloned().collect();
-    the_one(targets(&words, context)?)
+pub fn one_target(words: &[String], context: &Context) -> Result<TargetSpec, Failure> {
+    the_one(targets(words, context)?)
 }
 
 /// Returns the only one of some targets.

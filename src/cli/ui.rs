@@ -83,6 +83,11 @@ impl Ui {
             lines.push_str(&format!("\nhint: {hint}"));
         }
         self.error_line(&lines);
+        self.failure_as_data(failure);
+    }
+
+    /// Prints a failure that was told already, with `--json`, as one JSON line on standard output.
+    pub fn failure_as_data(&mut self, failure: &Failure) {
         if self.json {
             let causes: Vec<String> = failure.error.chain().skip(1).map(ToString::to_string).collect();
             let value = serde_json::json!({
@@ -110,6 +115,15 @@ impl crate::session::Front for Ui {
             Ok(())
         } else {
             self.data(show::text(plan).trim_end())
+        }
+    }
+
+    fn undo_planned(&mut self, text: &str) -> io::Result<()> {
+        if self.json {
+            // Its steps are in the data.
+            Ok(())
+        } else {
+            self.data(text.trim_end())
         }
     }
 

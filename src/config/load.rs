@@ -19,7 +19,7 @@ use crate::model::join::JoinSpec;
 use crate::model::profile::{PROFILE_VERSION, Profile};
 use crate::model::{FailureKind, Problem, TargetSpec};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// A larger file is no profile.
@@ -155,14 +155,18 @@ fn read(path: &Path) -> Result<String, Problem> {
             format!("cannot read the profile `{shown}`: {error}"),
         ),
     };
-    let size = fs::metadata(path).map_err(failed)?.len();
-    if size > MOST_BYTES {
+    // A pipe and a device do not tell their size.
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(failed)?;
+    file.take(MOST_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MOST_BYTES {
         return Err(Problem::new(
             FailureKind::Configuration,
-            format!("`{shown}` has {size} bytes, which is no profile"),
+            format!("`{shown}` has more than {MOST_BYTES} bytes, which is no profile"),
         ));
     }
-    let bytes = fs::read(path).map_err(failed)?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.iter().filter(|&&byte| byte == b'\n').count() + 1;

@@ -18,6 +18,16 @@ pub trait Front {
         Ok(())
     }
 
+    /// Shows what an undo would do, when that is all that was asked for.
+    ///
+    /// # Errors
+    ///
+    /// Standard output's.
+    fn undo_planned(&mut self, text: &str) -> io::Result<()> {
+        self.show(text);
+        Ok(())
+    }
+
     /// Shows one short sentence of progress.
     fn status(&mut self, line: &str);
 

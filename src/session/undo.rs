@@ -17,6 +17,7 @@ use crate::session::lock::lock;
 use crate::session::marks::Access;
 use crate::session::planning::Hosts;
 use crate::session::undo_plan::{Taking, UndoPlan, plan_undo};
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -156,6 +157,21 @@ fn powershell_lines(call: &ScriptCall) -> Vec<String> {
     lines.iter().map(|line| format!("PS> {line}")).collect()
 }
 
+/// Returns an undo as data, newest step first: `number`, `summary`, `state` as the journal has it, `undo` in words.
+pub fn data(entry: &Entry, plan: &UndoPlan) -> Vec<Value> {
+    plan.steps
+        .iter()
+        .map(|step| (step, &entry.data.steps[step.index]))
+        .filter(|(_, record)| !matches!(record.step.action, Action::WaitFor(_)))
+        .map(|(step, record)| {
+            json!({
+                "number": step.index + 1, "summary": record.step.summary, "state": record.state,
+                "undo": taking_text(&step.taking),
+            })
+        })
+        .collect()
+}
+
 fn taking_text(taking: &Taking) -> String {
     match taking {
         Taking::Replace {
@@ -181,7 +197,7 @@ fn taking_text(taking: &Taking) -> String {
     }
 }
 
-/// Takes an entry back: looks, shows, asks, then acts, newest step first.
+/// Takes an entry back: looks, shows, asks, then acts, newest step first. Returns the steps as data, see [`data`].
 ///
 /// # Errors
 ///
@@ -192,7 +208,7 @@ pub fn undo(
     hosts: &dyn Hosts,
     options: &UndoOptions,
     front: &mut dyn Front,
-) -> Result<(), Problem> {
+) -> Result<Vec<Value>, Problem> {
     for (destination, login) in &entry.data.logins {
         // What the profile of today says comes first.
         if logins::login(destination).is_plain() {
@@ -204,10 +220,15 @@ pub fn undo(
         Consent::Ask | Consent::Given => Some(lock(&options.state, &entry.data.targets)?),
     };
     let mut plan = plan_undo(&entry, hosts, options.restart, &options.interrupt)?;
-    front.show(&text(&entry, &plan));
+    let shown = text(&entry, &plan);
+    let listed = data(&entry, &plan);
     if options.consent == Consent::ShowOnly {
-        return Ok(());
+        front
+            .undo_planned(&shown)
+            .map_err(|error| Problem::new(FailureKind::Host, error.to_string()))?;
+        return Ok(listed);
     }
+    front.show(&shown);
     consent::power(&plan.power_offs, &plan.policies, front)?;
     let named = named(&entry, &plan);
     let steps = named
@@ -246,7 +267,7 @@ pub fn undo(
     }
     drop(locks);
     front.status("Taken back.");
-    Ok(())
+    Ok(listed)
 }
 
 /// Returns the steps whose undo wants to be confirmed by its name.

@@ -40,6 +40,10 @@ pub fn trials() -> Vec<Trial> {
         trial("a_missing_kernel_image", a_missing_kernel_image),
         trial("qemu_is_not_installed", qemu_is_not_installed),
         trial("gdb_is_not_installed", gdb_is_not_installed),
+        trial("wrong_usage_is_data_too", wrong_usage_is_data_too),
+        trial("an_empty_variable_is_none", an_empty_variable_is_none),
+        trial("a_profile_without_an_end", a_profile_without_an_end),
+        trial("a_target_beside_its_profile", a_target_beside_its_profile),
     ]
 }
 
@@ -309,4 +313,69 @@ fn gdb_is_not_installed() {
     error: the debugger `gdb` is not installed
     hint: Install it (Debian, Ubuntu: `apt-get install gdb`), or name another one in `debugger: {program: …}`.
     ");
+}
+
+fn wrong_usage_is_data_too() {
+    let sandbox = Sandbox::new();
+    for words in [
+        &["--json", "bridge", "foo", "pty"][..],
+        &["nonsense", "--json"],
+        &["bridge", "--json", "connect:unix:/x"],
+    ] {
+        let ended = sandbox.run(words);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        let data: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+        assert_eq!(data["error"]["kind"], "usage", "{ended:?}");
+        assert_eq!(data["error"]["exit_code"], 2, "{ended:?}");
+        let message = data["error"]["message"].as_str().unwrap();
+        assert!(
+            ended.stderr.starts_with(&format!("error: {message}")),
+            "{ended:?}"
+        );
+        assert!(!message.contains("Usage:"), "{ended:?}");
+    }
+    // What stands behind `--` is gdb's.
+    let ended = sandbox.run(["debug", "--nonsense", "--", "--json"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
+}
+
+fn an_empty_variable_is_none() {
+    let names = ["VMSERIAL_STATE", "VMSERIAL_PROFILE", "VMSERIAL_SSH_ENGINE"];
+    let sandbox = names
+        .into_iter()
+        .fold(Sandbox::new(), |sandbox, name| sandbox.with(name, ""));
+    let ended = sandbox.run(["journal"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    // One that is written is meant.
+    let ended = sandbox.run(["journal", "--state", ""]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+}
+
+fn a_profile_without_an_end() {
+    let sandbox = Sandbox::new();
+    std::os::unix::fs::symlink("/dev/zero", sandbox.path("endless.yaml")).unwrap();
+    let ended = sandbox.run(["profile", "check", "endless.yaml"]);
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert!(ended.stderr.contains("which is no profile"), "{ended:?}");
+}
+
+fn a_target_beside_its_profile() {
+    let sandbox = Sandbox::new();
+    let text = "version: 1\ntargets:\n  a: {host: qemu, vm: {name: a, start: true, kernel: /k}, ports: [{port: 1, as: gdb}]}\n  b: {host: qemu, vm: b}\n";
+    std::fs::write(sandbox.path("lab.yaml"), text).unwrap();
+    for words in [["a", "lab.yaml"], ["lab.yaml", "a"]] {
+        let ended = sandbox.run(["resume", words[0], words[1]]);
+        assert_eq!(ended.code, Some(5), "{ended:?}");
+        assert!(ended.stderr.contains("the VM of `a` does not run"), "{ended:?}");
+    }
+    let ended = sandbox.run(["debug", "b", "lab.yaml", "--plan"]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let ended = sandbox.run(["debug", "lab.yaml"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("this is for one target, and 2 are meant: a, b"),
+        "{ended:?}"
+    );
 }

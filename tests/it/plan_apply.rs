@@ -72,12 +72,25 @@ fn a_second_apply_has_nothing_to_change() {
         1,
         "an apply without steps makes no entry"
     );
+    let shown = sandbox.run(["undo", "--plan"]);
+    assert!(shown.stdout.contains("take back: "), "{shown:?}");
+    assert_eq!((shown.code, shown.stderr.as_str()), (Some(0), ""), "{shown:?}");
+    let shown = sandbox.run(["undo", "--plan", "--json"]);
+    let data: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(data["steps"][0]["state"], "done", "{shown:?}");
+    assert_eq!(data["undone"], false, "{shown:?}");
     let undo = sandbox.run(["undo", "--yes"]);
     assert_eq!(undo.code, Some(0), "{undo:?}");
     assert_eq!(fs::read_to_string(&vmx).unwrap(), VMX);
     let nothing = sandbox.run(["undo", "--yes"]);
     assert!(
         nothing.code == Some(0) && nothing.stderr.contains("Nothing to undo."),
+        "{nothing:?}"
+    );
+    let id = entries["entries"][0]["id"].as_str().unwrap();
+    let nothing = sandbox.run(["undo", id, "--yes"]);
+    assert!(
+        nothing.code == Some(0) && nothing.stderr.contains("Nothing to undo: "),
         "{nothing:?}"
     );
 }

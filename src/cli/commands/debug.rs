@@ -47,9 +47,9 @@ const PATIENCE_STARTED: Duration = Duration::from_secs(120);
 /// Example: vmserial debug dev; vmserial debug profiles/demo-qemu.yaml --batch -x script.gdb
 #[derive(Debug, clap::Args)]
 pub struct DebugArgs {
-    /// A target's name, or a profile file with one target
-    #[arg(value_name = "TARGET|PROFILE")]
-    target: Option<String>,
+    /// A target's name (the profile's file may stand beside it), or a profile file with one target
+    #[arg(value_name = "TARGET|PROFILE", num_args = 0..=2)]
+    words: Vec<String>,
     /// Run gdb without a person: scripts only, no prompt. Ends with 0 only if gdb did and the kernel was freed
     #[arg(long)]
     batch: bool,
@@ -95,7 +95,7 @@ pub struct DebugArgs {
 /// gdb failed or the kernel could not be freed: 6; no break-in: 7; gdb missing: 4; the plan's refusals.
 pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let target = with_overrides(
-        one_target(args.target.as_ref(), context)?,
+        one_target(&args.words, context)?,
         Overrides {
             restart: args.restart,
         },

@@ -16,9 +16,9 @@ use std::process::ExitCode;
 /// Example: vmserial resume dev
 #[derive(Debug, clap::Args)]
 pub struct ResumeArgs {
-    /// A target's name, or a profile file with one target
-    #[arg(value_name = "TARGET|PROFILE")]
-    target: Option<String>,
+    /// A target's name (the profile's file may stand beside it), or a profile file with one target
+    #[arg(value_name = "TARGET|PROFILE", num_args = 0..=2)]
+    words: Vec<String>,
 }
 
 /// Runs `vmserial resume`.
@@ -27,7 +27,7 @@ pub struct ResumeArgs {
 ///
 /// The VM does not run, or another vmserial has its port: 5; the kernel could not be freed: 6.
 pub fn run(args: &ResumeArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
-    let target = one_target(args.target.as_ref(), context)?;
+    let target = one_target(&args.words, context)?;
     let done = resume(&RealHosts::new(&context.state), &target, &context.state)?;
     if ui.is_json() {
         ui.data_json(&serde_json::json!({ "target": target.name, "done": done }))?;

@@ -72,9 +72,13 @@ pub fn run(args: &UndoArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
     };
     let Some(entry) = find(&journal, args.id.as_deref())? else {
         ui.status("Nothing to undo.");
-        return Ok(ExitCode::SUCCESS);
+        return nothing(None, ui);
     };
     let id = entry.id.clone();
+    if !entry.data.is_in_force() {
+        ui.status(&format!("Nothing to undo: nothing of {id} is in force."));
+        return nothing(Some(&id), ui);
+    }
     let options = UndoOptions {
         consent: args.change.consent(),
         confirmed: args.confirm.clone(),
@@ -82,9 +86,16 @@ pub fn run(args: &UndoArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
         state: context.state.clone(),
         interrupt: Interrupt::catch()?,
     };
-    undo(entry, &hosts, &options, ui)?;
+    let steps = undo(entry, &hosts, &options, ui)?;
     if ui.is_json() {
-        ui.data_json(&json!({ "v": 1, "journal": id, "undone": !args.change.plan }))?;
+        ui.data_json(&json!({ "v": 1, "journal": id, "undone": !args.change.plan, "steps": steps }))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn nothing(id: Option<&str>, ui: &mut Ui) -> Result<ExitCode, Failure> {
+    if ui.is_json() {
+        ui.data_json(&json!({ "v": 1, "journal": id, "undone": false, "steps": [] }))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -77,7 +77,7 @@ fn an_undo_powers_the_vm_off_by_its_policy() {
         let planned = lab.run(&format!("undo --plan --restart {level}"));
         assert_eq!(planned.code, Some(0), "{planned:?}");
         for part in ["  first: ", "PS> Stop-VM", "  last: take back: ", "PS> Start-VM"] {
-            assert!(planned.stderr.contains(part), "no `{part}` in {}", planned.stderr);
+            assert!(planned.stdout.contains(part), "no `{part}` in {}", planned.stdout);
         }
         assert_eq!(lab.log().len(), 1);
         let ended = lab.run(&format!("undo --yes --restart {level}"));
@@ -154,7 +154,7 @@ fn an_undo_of_secure_boot_wants_its_name() {
     assert_eq!(lab.setup(words).code, Some(0));
     let there = lab.host();
     let planned = lab.run("undo --plan");
-    assert!(planned.stderr.contains("`--confirm secure-boot`"), "{planned:?}");
+    assert!(planned.stdout.contains("`--confirm secure-boot`"), "{planned:?}");
     let refused = lab.run("undo --yes");
     assert_eq!(refused.code, Some(5), "{refused:?}");
     for part in [
