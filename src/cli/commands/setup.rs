@@ -4,6 +4,7 @@ pub mod common;
 pub mod helper;
 pub mod hyperv;
 pub mod qemu;
+mod show;
 pub mod vmware;
 pub mod xen;
 

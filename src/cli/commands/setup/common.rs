@@ -1,4 +1,4 @@
-//! What `vmserial setup` does for every hypervisor: common flags, `--show`, plan and apply, the bridge at the end.
+//! What `vmserial setup` does for every hypervisor: common flags, plan and apply, the bridge at the end.
 
 use crate::bridge::{BridgeSpec, choose_policy};
 use crate::cli::commands::{bridge, console};
@@ -14,7 +14,7 @@ use crate::model::{
 };
 use crate::session::apply::{Applied, ApplyOptions, Consent, plan_and_apply};
 use crate::session::interrupt::Interrupt;
-use crate::session::planning::{Hosts, RealHosts, observe};
+use crate::session::planning::{Hosts, RealHosts};
 use crate::session::target_port::target_port;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long looking at one VM may take.
-const LOOK: Duration = Duration::from_secs(30);
+pub(super) const LOOK: Duration = Duration::from_secs(30);
 
 /// Flags of every `vmserial setup`.
 #[derive(Debug, Clone, clap::Args)]
@@ -307,88 +307,6 @@ impl Site {
             target.ports[index].attach = Some(place);
         }
         Ok(())
-    }
-
-    /// Prints the port and the gdb stub as they are.
-    ///
-    /// # Errors
-    ///
-    /// The driver's; not found when there is no such port, unless there is a gdb stub and no port was named.
-    pub fn show(&self, args: &CommonArgs, target: &TargetSpec, ui: &mut Ui) -> Result<ExitCode, Failure> {
-        let wait = Wait::new(
-            Deadline::after(Instant::now(), LOOK),
-            Cancel::new(),
-            "the VM to be looked at",
-        );
-        let seen = observe(self.hosts.as_ref(), std::slice::from_ref(target), &wait)?;
-        let observed = seen.first().expect("one target was asked for");
-        let wanted: Vec<PortIndex> = target.ports.iter().map(|port| port.port).collect();
-        let ports: Vec<_> = observed
-            .ports
-            .iter()
-            .filter(|port| wanted.contains(&port.port))
-            .collect();
-        if ui.is_json() {
-            let list: Vec<_> = ports
-                .iter()
-                .map(|port| {
-                    serde_json::json!({
-                        "port": port.port, "text": port.text,
-                        "endpoint": port.endpoint.as_ref().map(ToString::to_string),
-                    })
-                })
-                .collect();
-            ui.data_json(&serde_json::json!({
-                "vm": target.vm.as_str(), "power": observed.power, "ports": list, "gdb_stub": observed.gdb_stub,
-            }))?;
-        }
-        for port in &ports {
-            if !ui.is_json() {
-                let ours = match &port.endpoint {
-                    Some(endpoint) => {
-                        let ours = endpoint.our_side(&target.host, None);
-                        format!("the VM's end is `{endpoint}`, ours `{ours}`")
-                    }
-                    None => "no endpoint that vmserial can open".to_owned(),
-                };
-                let names = format!(
-                    "port {} ({}, {})",
-                    port.port,
-                    port.port.windows_name(),
-                    port.port.linux_name()
-                );
-                if port.text.contains('\n') {
-                    ui.data(&format!("{names}: {ours}"))?;
-                    for line in port.text.lines() {
-                        ui.data(&format!("  {line}"))?;
-                    }
-                } else {
-                    ui.data(&format!("{names}: {}; {ours}", port.text))?;
-                }
-            }
-        }
-        if let Some(stub) = &observed.gdb_stub
-            && !ui.is_json()
-        {
-            ui.data("gdb stub:")?;
-            for line in stub.lines() {
-                ui.data(&format!("  {line}"))?;
-            }
-        }
-        if ports.is_empty() && (args.port.is_some() || observed.gdb_stub.is_none()) {
-            let names: Vec<String> = wanted.iter().map(ToString::to_string).collect();
-            return Err(Problem::new(
-                FailureKind::NotFound,
-                format!(
-                    "the VM `{}` ({}) shows no port {}",
-                    target.vm,
-                    observed.power,
-                    names.join(", ")
-                ),
-            )
-            .into());
-        }
-        Ok(ExitCode::SUCCESS)
     }
 
     /// Prints the line that starts the bridge, and runs it when one is wanted.
