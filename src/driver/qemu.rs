@@ -161,6 +161,7 @@ impl Driver for Qemu {
         Ok(ObservedHost {
             host: runner.host().clone(),
             vms,
+            refused: Vec::new(),
             facts: Default::default(),
         })
     }

@@ -2,8 +2,10 @@
 
 use crate::model::digest::Digest;
 use crate::model::endpoint::EndpointSpec;
+use crate::model::failure::Problem;
 use crate::model::host::{HostPath, HostRef};
 use crate::model::port::PortIndex;
+use crate::model::target::TargetName;
 use crate::model::vm::{PowerState, VmRef};
 use std::collections::BTreeMap;
 
@@ -56,8 +58,10 @@ pub struct Observed {
 pub struct ObservedHost {
     /// Which.
     pub host: HostRef,
-    /// VMs in the order in which they were asked for.
+    /// VMs in the order in which they were asked for, without those that are refused.
     pub vms: Vec<Observed>,
+    /// Targets whose VM stands against it (there is none, its file is broken). The others are seen all the same.
+    pub refused: Vec<(TargetName, Problem)>,
     /// Facts of the host itself.
     pub facts: BTreeMap<String, String>,
 }

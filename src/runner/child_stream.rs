@@ -1,11 +1,12 @@
 //! A command's standard input and output as a stream (`exec:`).
 
-use super::attended::{Attended, Children, End, Ended, Streams};
+use super::attended::{Attended, Children, End, Ended, Streams, TakeLine};
 use crate::bridge::{Channel, Facts, Remarks};
 use crate::model::{EndpointSpec, ExecCommand};
 use crate::runner::{Status, sys};
 use std::io;
 use std::pin::Pin;
+use std::process::Command;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,7 +20,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// The stream of a running command. The end of its output is an error if the command failed, with the last line that it
 /// said. Dropping it ends the command.
-struct ChildStream {
+pub(super) struct ChildStream {
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     child: Attended,
@@ -47,17 +48,38 @@ pub(super) fn start(
         remarks.say(&of, line.to_owned());
         true
     });
+    let stream = over(invocation, &name, take_line, children)?;
+    Ok(Channel::new(stream, Facts::half_closing(name)))
+}
+
+/// Starts a command whose standard input and output are a stream.
+///
+/// # Errors
+///
+/// The system's refusal to start it.
+pub(super) fn over(
+    invocation: Command,
+    name: &str,
+    take_line: TakeLine,
+    children: &Children,
+) -> io::Result<ChildStream> {
     let (child, pipes) = Attended::start(invocation, Streams::Both, GRACE, take_line, children)
         .map_err(|error| io::Error::other(format!("`{name}` cannot be started: {error}")))?;
     let (stdin, stdout) = pipes.ok_or_else(|| io::Error::other(format!("`{name}` has no pipes")))?;
-    let stream = ChildStream {
+    Ok(ChildStream {
         stdin: Some(stdin),
         stdout,
         child,
         ending: None,
         over: false,
-    };
-    Ok(Channel::new(stream, Facts::half_closing(name)))
+    })
+}
+
+impl ChildStream {
+    /// Returns the end of the command, to be waited for.
+    pub(super) fn ended(&self) -> Ended {
+        self.child.ended()
+    }
 }
 
 /// Puts a failed end into words; `None` for success.

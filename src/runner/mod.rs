@@ -15,6 +15,7 @@ pub mod qmp_events;
 mod secret;
 pub mod ssh;
 mod ssh_words;
+mod stdio_tunnel;
 pub mod sys;
 mod tunnel;
 

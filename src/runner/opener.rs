@@ -3,7 +3,7 @@
 use super::attended::Children;
 use super::helper::{HelperPlaces, Helpers};
 use super::tunnel::{DIAL_TIMEOUT, Tunnel};
-use super::{child_stream, ssh, ssh_words, sys};
+use super::{child_stream, ssh, ssh_words, stdio_tunnel, sys};
 use crate::bridge::{Opener, Opening, Remarks};
 use crate::model::{Address, EndpointSpec, ExecCommand, FailureKind, Problem, Role};
 use std::collections::HashMap;
@@ -78,13 +78,11 @@ fn check_via(endpoint: &EndpointSpec) -> Result<(), Problem> {
         Err(problem.hint(instead))
     };
     let kind = endpoint.address.kind();
-    if !sys::HAS_LOCAL_STREAMS {
-        return refuse(
-            "`via=` is not served on Windows yet".into(),
-            "Forward the port yourself, `ssh -L 7001:127.0.0.1:7001 HOST`, and write `connect:tcp:127.0.0.1:7001`.",
-        );
-    }
     match &endpoint.address {
+        Address::Unix(_) if !sys::HAS_LOCAL_STREAMS => refuse(
+            "a Unix socket behind `via=` is not served on Windows".into(),
+            "Let the VM listen on TCP, `listen:tcp:127.0.0.1:7001`: only its host reaches that.",
+        ),
         Address::Tcp { .. } | Address::Unix(_) if endpoint.role == Some(Role::Listen) => refuse(
             "to listen behind `via=` is not served yet".into(),
             "Let the VM listen and connect to it, or forward a port back: `ssh -R 7001:127.0.0.1:7001 HOST`, with `listen:tcp:127.0.0.1:7001` here.",
@@ -140,6 +138,9 @@ impl Opener for ProcessOpener {
                     Err(_) => Err(io::ErrorKind::TimedOut.into()),
                 }
             });
+        }
+        if !endpoint.via.is_empty() && !sys::HAS_LOCAL_STREAMS {
+            return Box::pin(async move { stdio_tunnel::open(&endpoint, &children).await });
         }
         if !endpoint.via.is_empty() {
             let tunnel = self.tunnel(&endpoint);

@@ -131,7 +131,7 @@ impl Tunnel {
                 });
                 return false;
             }
-            if NOT_FOR_PEOPLE.iter().any(|start| line.starts_with(start)) {
+            if !is_for_people(line) {
                 return false;
             }
             // A server that is away says the same for hours.
@@ -188,12 +188,17 @@ impl Ssh {
     }
 }
 
+/// Tells whether a line of `ssh` at the level of the answers is one that people read.
+pub(super) fn is_for_people(line: &str) -> bool {
+    !NOT_FOR_PEOPLE.iter().any(|start| line.starts_with(start))
+}
+
 async fn ended(process: &Attended) -> io::Error {
     lost(process.ended().wait().await.as_ref())
 }
 
 /// Puts the end of `ssh` into words: its own, where it has some.
-fn lost(end: Option<&End>) -> io::Error {
+pub(super) fn lost(end: Option<&End>) -> io::Error {
     let text = match end {
         Some(End {
             last_line: Some(line),
@@ -206,7 +211,7 @@ fn lost(end: Option<&End>) -> io::Error {
 }
 
 /// Reads the far end's answer out of a line of `ssh`: taken, or refused with a reason (OpenSSH `channels.c`).
-fn answer(line: &str) -> Option<Option<String>> {
+pub(super) fn answer(line: &str) -> Option<Option<String>> {
     let line = line.strip_prefix("debug2: ").unwrap_or(line);
     let (number, rest) = line.strip_prefix("channel ")?.split_once(": ")?;
     number.parse::<u32>().ok()?;

@@ -1,6 +1,6 @@
 //! Observe, plan, show, confirm, apply, observe again.
 
-use crate::model::{Deadline, FailureKind, Observed, Problem, TargetName, TargetSpec, Wait};
+use crate::model::{Deadline, FailureKind, HostRef, Observed, Problem, TargetName, TargetSpec, Wait};
 use crate::plan::conflict::check_conflicts;
 use crate::plan::{Action, Plan, PlanContext, Step, show};
 use crate::runner::ProcessRef;
@@ -12,6 +12,7 @@ use crate::session::journal::{Entry, EntryData, Journal, TargetRecord};
 use crate::session::lock::{Locks, lock};
 use crate::session::marks::{self, Access};
 use crate::session::planning::{self, Hosts, Seen, check_served, first_context, plan};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -56,25 +57,47 @@ pub struct Applied {
     pub started: Vec<(Option<TargetName>, ProcessRef)>,
 }
 
-/// Looks at the targets and plans them; changes nothing.
+/// A plan, and what stands against the targets that it leaves out.
+#[derive(Debug)]
+pub struct Planned {
+    /// The plan of the others.
+    pub plan: Plan,
+    /// Who is left out and why; its kind is [`FailureKind::SomeTargets`].
+    pub refused: Option<Problem>,
+}
+
+/// Looks at the targets and plans them; changes nothing. A target that cannot be planned does not stop the others.
 ///
 /// # Errors
 ///
-/// What stands against it: conflicts, a host's or a driver's refusal.
+/// What stands against it: conflicts, a host's refusal, a driver's of all targets.
 pub fn plan_only(
     hosts: &dyn Hosts,
     targets: &[TargetSpec],
     options: &ApplyOptions,
-) -> Result<(Plan, Vec<Observed>, Vec<PlanContext>), Problem> {
-    let (plan, seen, contexts) = first_plan(hosts, targets, options)?;
-    Ok((plan, seen.vms, contexts))
+) -> Result<Planned, Problem> {
+    let first = first_plan(hosts, targets, options)?;
+    Ok(Planned {
+        refused: failed_of(targets.len(), first.refused),
+        plan: first.plan,
+    })
+}
+
+/// What a first look led to.
+struct FirstPlan {
+    plan: Plan,
+    /// The targets that are planned, with their VMs and contexts.
+    targets: Vec<TargetSpec>,
+    vms: Vec<Observed>,
+    contexts: Vec<PlanContext>,
+    refused: Vec<(TargetName, Problem)>,
 }
 
 fn first_plan(
     hosts: &dyn Hosts,
     targets: &[TargetSpec],
     options: &ApplyOptions,
-) -> Result<(Plan, Seen, Vec<PlanContext>), Problem> {
+) -> Result<FirstPlan, Problem> {
     check_conflicts(targets)?;
     let seen = look(hosts, targets, options)?;
     let contexts: Vec<PlanContext> = seen
@@ -82,8 +105,39 @@ fn first_plan(
         .iter()
         .map(|observed| first_context(observed, options.remove, options.start_vm))
         .collect();
-    let plan = plan(hosts, targets, &seen, &contexts)?;
-    Ok((plan, seen, contexts))
+    let (plan, unplanned) = plan(hosts, &seen, &contexts)?;
+    let is_planned = |target: &TargetSpec| !unplanned.iter().any(|(name, _)| *name == target.name);
+    let keep: Vec<bool> = seen.targets.iter().map(is_planned).collect();
+    Ok(FirstPlan {
+        plan,
+        targets: kept(seen.targets, &keep),
+        vms: kept(seen.vms, &keep),
+        contexts: kept(contexts, &keep),
+        refused: seen.refused.into_iter().chain(unplanned).collect(),
+    })
+}
+
+/// Makes one problem of those of some targets; `None` if there are none.
+fn failed_of(targets: usize, failures: Vec<(TargetName, Problem)>) -> Option<Problem> {
+    if failures.is_empty() {
+        return None;
+    }
+    let lines: Vec<String> = failures
+        .iter()
+        .map(|(target, problem)| format!("\n    {target}: {problem}"))
+        .collect();
+    let message = format!(
+        "{} of {targets} targets failed:{}",
+        failures.len(),
+        lines.concat()
+    );
+    let mut problem = Problem::new(FailureKind::SomeTargets, message);
+    for hint in failures.into_iter().flat_map(|(_, problem)| problem.hints) {
+        if !problem.hints.contains(&hint) {
+            problem.hints.push(hint);
+        }
+    }
+    Some(problem)
 }
 
 fn look(hosts: &dyn Hosts, targets: &[TargetSpec], options: &ApplyOptions) -> Result<Seen, Problem> {
@@ -111,29 +165,46 @@ pub fn plan_and_apply(
     front: &mut dyn Front,
 ) -> Result<Applied, Problem> {
     if options.consent == Consent::ShowOnly {
-        let (plan, seen, _) = first_plan(hosts, targets, options)?;
+        let first = first_plan(hosts, targets, options)?;
         front
-            .planned(&plan)
+            .planned(&first.plan)
             .map_err(|error| Problem::new(FailureKind::Host, format!("cannot print the plan: {error}")))?;
-        return Ok(Applied {
-            plan,
-            journal: None,
-            observed: seen.vms,
-            started: Vec::new(),
-        });
+        return match failed_of(targets.len(), first.refused) {
+            Some(problem) => Err(problem),
+            None => Ok(Applied {
+                plan: first.plan,
+                journal: None,
+                observed: first.vms,
+                started: Vec::new(),
+            }),
+        };
     }
     check_served(targets)?;
     check_conflicts(targets)?;
     let records: Vec<TargetRecord> = targets.iter().map(TargetRecord::from).collect();
     // Before the look: what somebody else is about to change must not be planned on.
     let locks = lock(&options.state, &records)?;
-    let (first, seen, contexts) = first_plan(hosts, targets, options)?;
-    if first.is_empty() {
+    let hosts_wanted: BTreeSet<&HostRef> = targets.iter().map(|target| &target.host).collect();
+    if hosts_wanted.len() > 1 {
+        front.status(&format!(
+            "Looking at {} targets on {} hosts.",
+            targets.len(),
+            hosts_wanted.len()
+        ));
+    }
+    let first = first_plan(hosts, targets, options)?;
+    for (target, problem) in &first.refused {
+        front.warning(&format!("`{target}` is left out: {problem}"));
+    }
+    if first.plan.is_empty() {
+        if let Some(problem) = failed_of(targets.len(), first.refused) {
+            return Err(problem);
+        }
         front.status("Nothing to change.");
         return Ok(Applied {
-            plan: first,
+            plan: first.plan,
             journal: None,
-            observed: seen.vms,
+            observed: first.vms,
             started: Vec::new(),
         });
     }
@@ -144,10 +215,12 @@ pub fn plan_and_apply(
         journal: marks::journal(hosts, &options.state, options.host_folder.as_deref())?,
         locks,
         entry: None,
+        refused: first.refused,
         failures: Vec::new(),
+        names_targets: targets.len() > 1,
     };
-    match apply.rounds(targets, &contexts, &first) {
-        Ok(observed) => apply.finish(first, observed, targets.len()),
+    match apply.rounds(&first.targets, &first.contexts, &first.plan) {
+        Ok(observed) => apply.finish(first.plan, observed, targets.len()),
         Err(problem) => Err(apply.told(problem)),
     }
 }
@@ -160,7 +233,12 @@ struct Apply<'a> {
     journal: Journal,
     locks: Locks,
     entry: Option<Entry>,
+    /// Targets that were left out.
+    refused: Vec<(TargetName, Problem)>,
+    /// Targets of which a step failed.
     failures: Vec<(TargetName, Problem)>,
+    /// Progress tells whose step it is.
+    names_targets: bool,
 }
 
 impl Apply<'_> {
@@ -190,7 +268,16 @@ impl Apply<'_> {
             contexts = kept(contexts, &keep);
             let seen = look(self.hosts, &alive, self.options)?;
             let had_later_stages = round.has_later_stages();
-            round = plan(self.hosts, &alive, &seen, &contexts)?;
+            let is_seen = |target: &TargetSpec| seen.targets.contains(target);
+            contexts = kept(contexts, &alive.iter().map(is_seen).collect::<Vec<_>>());
+            self.refused.extend(seen.refused.iter().cloned());
+            let (next, unplanned) = plan(self.hosts, &seen, &contexts)?;
+            let is_planned = |target: &TargetSpec| !unplanned.iter().any(|(name, _)| *name == target.name);
+            let keep: Vec<bool> = seen.targets.iter().map(is_planned).collect();
+            self.refused.extend(unplanned.iter().cloned());
+            round = next;
+            alive = kept(seen.targets, &keep);
+            contexts = kept(contexts, &keep);
             if round.is_empty() {
                 return Ok(seen.vms);
             }
@@ -231,8 +318,16 @@ impl Apply<'_> {
                 continue;
             }
             let runner = self.hosts.runner(&step.host)?;
-            self.front
-                .status(&format!("[{}/{}] {}", offset + 1, steps.len(), step.summary));
+            let whose = match &step.target {
+                Some(target) if self.names_targets => format!("{target}: "),
+                _ => String::new(),
+            };
+            self.front.status(&format!(
+                "[{}/{}] {whose}{}",
+                offset + 1,
+                steps.len(),
+                step.summary
+            ));
             let ran = run_step(entry, first + offset, runner.as_ref(), &self.options.interrupt);
             tell_copy_trouble(entry, self.front);
             if let Err(problem) = ran {
@@ -248,27 +343,13 @@ impl Apply<'_> {
     }
 
     fn finish(self, plan: Plan, observed: Vec<Observed>, targets: usize) -> Result<Applied, Problem> {
-        let mut failures = self.failures;
+        let mut failures = self.refused;
+        failures.extend(self.failures);
         if failures.len() == 1 && targets == 1 {
             let (_, problem) = failures.remove(0);
             return Err(told(problem, self.entry.as_ref()));
         }
-        if !failures.is_empty() {
-            let lines: Vec<String> = failures
-                .iter()
-                .map(|(target, problem)| format!("\n    {target}: {problem}"))
-                .collect();
-            let message = format!(
-                "{} of {targets} targets failed:{}",
-                failures.len(),
-                lines.concat()
-            );
-            let mut problem = Problem::new(FailureKind::SomeTargets, message);
-            for hint in failures.into_iter().flat_map(|(_, problem)| problem.hints) {
-                if !problem.hints.contains(&hint) {
-                    problem.hints.push(hint);
-                }
-            }
+        if let Some(problem) = failed_of(targets, failures) {
             return Err(told(problem, self.entry.as_ref()));
         }
         let entry = self.entry.as_ref();

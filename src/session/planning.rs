@@ -3,7 +3,8 @@
 use crate::driver::Driver;
 use crate::driver::registry;
 use crate::model::{
-    FailureKind, HostPath, HostRef, HypervisorKind, Observed, ObservedHost, Problem, TargetSpec, Wait,
+    FailureKind, HostPath, HostRef, HypervisorKind, Observed, ObservedHost, Problem, TargetName, TargetSpec,
+    Wait,
 };
 use crate::plan::{HostPlan, Plan, PlanContext, PlannedPort, Stage, StageContent, TargetPlan};
 use crate::runner::Runner;
@@ -60,8 +61,12 @@ impl Hosts for RealHosts {
 /// What was seen of all hosts.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// The targets' VMs, in the order of the targets.
+    /// The targets that were seen, in their order.
+    pub targets: Vec<TargetSpec>,
+    /// Their VMs.
     pub vms: Vec<Observed>,
+    /// The other targets, each with what stands against it.
+    pub refused: Vec<(TargetName, Problem)>,
     /// The hosts, each with those of its targets that one hypervisor runs.
     hosts: Vec<(HypervisorKind, Vec<TargetSpec>, ObservedHost)>,
 }
@@ -72,14 +77,19 @@ pub struct Seen {
 ///
 /// See [`look`].
 pub fn observe(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Vec<Observed>, Problem> {
-    look(hosts, targets, wait).map(|seen| seen.vms)
+    let seen = look(hosts, targets, wait)?;
+    let problems = seen.refused.into_iter().map(|(_, problem)| problem);
+    match all_of(problems.collect()) {
+        Some(problem) => Err(problem),
+        None => Ok(seen.vms),
+    }
 }
 
 /// Looks at every target, each host in one go, hosts in parallel.
 ///
 /// # Errors
 ///
-/// The failures of all hosts.
+/// The failures of all hosts; what stands against the targets, if it does against all.
 pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Seen, Problem> {
     let mut groups: BTreeMap<(HostRef, HypervisorKind), Vec<TargetSpec>> = BTreeMap::new();
     for target in targets {
@@ -97,7 +107,7 @@ pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Se
                     let runner = hosts.runner(host)?;
                     let what = wait.renamed(format!("{kind} on {host}"));
                     let seen = driver.observe(runner.as_ref(), group, &what)?;
-                    if seen.vms.len() == group.len() {
+                    if seen.vms.len() + seen.refused.len() == group.len() {
                         return Ok(seen);
                     }
                     let (expected, got) = (group.len(), seen.vms.len());
@@ -115,9 +125,12 @@ pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Se
             .collect()
     });
     let (mut by_name, mut seen_hosts, mut problems) = (BTreeMap::new(), Vec::new(), Vec::new());
-    for (((_, kind), group), result) in groups.into_iter().zip(results) {
+    let mut refused: Vec<(TargetName, Problem)> = Vec::new();
+    for (((_, kind), mut group), result) in groups.into_iter().zip(results) {
         match result {
             Ok(seen) => {
+                group.retain(|target| !seen.refused.iter().any(|(name, _)| *name == target.name));
+                refused.extend(seen.refused.iter().cloned());
                 let names = group.iter().map(|target| target.name.clone());
                 by_name.extend(names.zip(seen.vms.iter().cloned()));
                 seen_hosts.push((kind, group, seen));
@@ -128,7 +141,14 @@ pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Se
     if let Some(problem) = all_of(problems) {
         return Err(problem);
     }
-    let vms = targets.iter().map(|target| {
+    if refused.len() == targets.len()
+        && let Some(problem) = all_of(refused.iter().map(|(_, problem)| problem.clone()).collect())
+    {
+        return Err(problem);
+    }
+    let is_seen = |target: &&TargetSpec| !refused.iter().any(|(name, _)| *name == target.name);
+    let seen: Vec<TargetSpec> = targets.iter().filter(is_seen).cloned().collect();
+    let vms = seen.iter().map(|target| {
         by_name.get(&target.name).cloned().ok_or_else(|| {
             Problem::new(
                 FailureKind::Internal,
@@ -138,6 +158,8 @@ pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Se
     });
     Ok(Seen {
         vms: vms.collect::<Result<_, _>>()?,
+        targets: seen,
+        refused,
         hosts: seen_hosts,
     })
 }
@@ -157,19 +179,19 @@ pub fn all_of(problems: Vec<Problem>) -> Option<Problem> {
     })
 }
 
-/// Plans all targets from what was observed, and what their hosts have once.
+/// Plans all targets that were seen, and what their hosts have once. A target that its driver refuses is not planned, and
+/// told behind the plan.
 ///
 /// # Errors
 ///
-/// The drivers' refusals, all at once.
+/// What a host refuses, and the drivers' refusals if they refuse all targets.
 pub fn plan(
     hosts: &dyn Hosts,
-    targets: &[TargetSpec],
     seen: &Seen,
     contexts: &[PlanContext],
-) -> Result<Plan, Problem> {
+) -> Result<(Plan, Vec<(TargetName, Problem)>), Problem> {
     let mut plan = Plan::default();
-    let mut problems = Vec::new();
+    let (mut problems, mut refused) = (Vec::new(), Vec::new());
     for (kind, group, observed) in &seen.hosts {
         match hosts.driver(*kind)?.host_steps(group, observed) {
             Ok(steps) if steps.is_empty() => {}
@@ -180,15 +202,18 @@ pub fn plan(
             Err(problem) => problems.push(problem),
         }
     }
-    for ((target, observed), context) in targets.iter().zip(&seen.vms).zip(contexts) {
+    for ((target, observed), context) in seen.targets.iter().zip(&seen.vms).zip(contexts) {
         match hosts.driver(target.hypervisor)?.stages(target, observed, context) {
             Ok(stages) => plan.targets.push(target_plan(target, observed, stages)),
-            Err(problem) => problems.push(problem),
+            Err(problem) => refused.push((target.name.clone(), problem)),
         }
+    }
+    if refused.len() == seen.targets.len() {
+        problems.extend(refused.iter().map(|(_, problem)| problem.clone()));
     }
     match all_of(problems) {
         Some(problem) => Err(problem),
-        None => Ok(plan),
+        None => Ok((plan, refused)),
     }
 }
 

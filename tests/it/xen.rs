@@ -1,6 +1,7 @@
 //! `vmserial setup xen` against stand-ins of `xe`, `xl` and `xenstore-read` that keep state: their VMs open real ports.
 
 mod joined;
+mod pool;
 mod ssh;
 mod tunnel;
 mod xapi;
@@ -18,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(xl::trials());
     trials.extend(ssh::trials());
     trials.extend(joined::trials());
+    trials.extend(pool::trials());
     trials.extend(tunnel::trials());
     trials.push(trial(
         "a_host_without_a_toolstack_is_named",

@@ -6,7 +6,7 @@ use crate::cli::error::Failure;
 use crate::cli::ui::Ui;
 use crate::model::FailureKind;
 use crate::plan::{StageContent, TargetPlan};
-use crate::session::apply::plan_only;
+use crate::session::apply::{Planned, plan_only};
 use crate::session::consent::Consent;
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::RealHosts;
@@ -34,7 +34,7 @@ pub struct DriftArgs {
 pub fn run(args: &DriftArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let targets = chosen(&args.targets, None, context)?;
     let options = options(Consent::ShowOnly, Interrupt::catch()?, context);
-    let (plan, _, _) = plan_only(&RealHosts::new(&context.state), &targets, &options)?;
+    let Planned { plan, refused } = plan_only(&RealHosts::new(&context.state), &targets, &options)?;
     let mut drifted = Vec::new();
     for target in &plan.targets {
         let changes = changes(target);
@@ -50,6 +50,9 @@ pub fn run(args: &DriftArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
     }
     if ui.is_json() {
         ui.data_json(&json!({ "v": 1, "drift": !plan.is_empty(), "targets": drifted }))?;
+    }
+    if let Some(problem) = refused {
+        return Err(problem.into());
     }
     Ok(if args.exit_code && !plan.is_empty() {
         ExitCode::from(FailureKind::ChangesPending.exit_code())

@@ -6,7 +6,7 @@ use crate::cli::error::Failure;
 use crate::cli::ui::Ui;
 use crate::model::FailureKind;
 use crate::session::Front;
-use crate::session::apply::plan_only;
+use crate::session::apply::{Planned, plan_only};
 use crate::session::consent::Consent;
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::RealHosts;
@@ -33,8 +33,11 @@ pub struct PlanArgs {
 pub fn run(args: &PlanArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let targets = chosen(&args.targets, None, context)?;
     let options = options(Consent::ShowOnly, Interrupt::catch()?, context);
-    let (plan, _, _) = plan_only(&RealHosts::new(&context.state), &targets, &options)?;
+    let Planned { plan, refused } = plan_only(&RealHosts::new(&context.state), &targets, &options)?;
     ui.planned(&plan)?;
+    if let Some(problem) = refused {
+        return Err(problem.into());
+    }
     Ok(if args.exit_code && !plan.is_empty() {
         ExitCode::from(FailureKind::ChangesPending.exit_code())
     } else {

@@ -39,6 +39,7 @@ pub(super) fn host(runner: &dyn Runner, wanted: &[TargetSpec], wait: &Wait) -> R
     Ok(ObservedHost {
         host: runner.host().clone(),
         vms,
+        refused: Vec::new(),
         facts: facts.map(|(name, value)| (name.to_owned(), value)).into(),
     })
 }

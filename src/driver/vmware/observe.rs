@@ -54,6 +54,7 @@ pub(super) fn host(runner: &dyn Runner, wanted: &[TargetSpec], wait: &Wait) -> R
     Ok(ObservedHost {
         host: runner.host().clone(),
         vms,
+        refused: Vec::new(),
         facts: BTreeMap::new(),
     })
 }

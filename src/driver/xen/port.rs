@@ -2,12 +2,13 @@
 
 use super::device::{listening_port, seen_from_host};
 use crate::model::{
-    Address, EndpointSpec, FailureKind, HostPath, Invocation, PortIndex, Problem, Role, TargetSpec,
-    TtySettings, Wait,
+    Address, EndpointSpec, FailureKind, HostPath, Invocation, Observed, ObservedHost, PortIndex, Problem,
+    Role, TargetSpec, TtySettings, Wait,
 };
 use crate::plan::{Action, Condition, Effect, Stage, StageContent, Step, Undo};
 use crate::runner::listening::tcp_listens;
 use crate::runner::{RunError, Runner};
+use std::collections::BTreeMap;
 
 /// Where QEMU's pseudo terminal of a port is published. xenopsd and libxl write it only for ports that are one.
 fn published(domain: &str, port: PortIndex) -> Invocation {
@@ -76,6 +77,32 @@ pub(super) fn located(
         settings: TtySettings::default(),
     };
     Ok(EndpointSpec::new(None, address))
+}
+
+/// Looks at the VMs of a host. What stands against one of them is its own; what the host itself lacks ends the look.
+pub(super) fn each_by_itself(
+    runner: &dyn Runner,
+    wanted: &[TargetSpec],
+    look: impl Fn(&TargetSpec) -> Result<Observed, Problem>,
+) -> Result<ObservedHost, Problem> {
+    let (mut vms, mut refused) = (Vec::new(), Vec::new());
+    for target in wanted {
+        match look(target) {
+            Ok(seen) => vms.push(seen),
+            Err(problem) => match problem.kind {
+                FailureKind::NotFound | FailureKind::Precondition | FailureKind::Configuration => {
+                    refused.push((target.name.clone(), problem));
+                }
+                _ => return Err(problem),
+            },
+        }
+    }
+    Ok(ObservedHost {
+        host: runner.host().clone(),
+        vms,
+        refused,
+        facts: BTreeMap::new(),
+    })
 }
 
 /// Makes a step of a target without power, notes and names.

@@ -161,6 +161,9 @@ fn pool(lines: &str) -> FakeHost {
 fn planned_steps(host: &FakeHost, target: &TargetSpec) -> Result<Vec<Step>, Problem> {
     let xen = Xen::new();
     let seen = xen.observe(host, std::slice::from_ref(target), &wait())?;
+    if let Some((_, problem)) = seen.refused.into_iter().next() {
+        return Err(problem);
+    }
     let context = PlanContext {
         power_at_start: seen.vms[0].power,
         remove: false,

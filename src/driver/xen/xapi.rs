@@ -2,7 +2,7 @@
 
 use super::device::{endpoint_of, listening_port};
 use super::memory::Memory;
-use super::port::{is_live, located};
+use super::port::{each_by_itself, is_live, located};
 use super::records::{NOTHING, Record, in_map};
 use super::xe::{self, MARK, OTHER_SERIAL, Parameter, SERIAL};
 use super::{XAPI, fact, wanted_endpoint};
@@ -27,26 +27,7 @@ pub(super) fn host(
     wait: &Wait,
 ) -> Result<ObservedHost, Problem> {
     let pool = Pool::look(runner, wait)?;
-    let mut vms = Vec::new();
-    let mut problems = Vec::new();
-    for target in wanted {
-        match vm(runner, target, all, &pool, wait) {
-            Ok(seen) => vms.push(seen),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    if let Some(problem) = problems.into_iter().reduce(|mut first, next| {
-        first.message = format!("{}\n    {}", first.message, next.message);
-        first.hints.extend(next.hints);
-        first
-    }) {
-        return Err(problem);
-    }
-    Ok(ObservedHost {
-        host: runner.host().clone(),
-        vms,
-        facts: BTreeMap::new(),
-    })
+    each_by_itself(runner, wanted, |target| vm(runner, target, all, &pool, wait))
 }
 
 /// The hosts of the pool, and which of them this one is.

@@ -2,7 +2,7 @@
 
 use super::device::{self, endpoint_of};
 use super::memory::Memory;
-use super::port::{is_live, located, unless_missing};
+use super::port::{each_by_itself, is_live, located, unless_missing};
 use super::{MAX_PORTS, XL, fact, no_toolstack, wanted_endpoint};
 use crate::model::{
     EndpointSpec, FailureKind, HostPath, Invocation, Observed, ObservedFile, ObservedHost, ObservedPort,
@@ -38,12 +38,7 @@ struct Domain {
 /// Looks at all wanted VMs; `xl` is asked once.
 pub(super) fn host(runner: &dyn Runner, wanted: &[TargetSpec], wait: &Wait) -> Result<ObservedHost, Problem> {
     let domains = list(runner, wait)?;
-    let vms = wanted.iter().map(|target| vm(runner, target, &domains, wait));
-    Ok(ObservedHost {
-        host: runner.host().clone(),
-        vms: vms.collect::<Result<_, _>>()?,
-        facts: BTreeMap::new(),
-    })
+    each_by_itself(runner, wanted, |target| vm(runner, target, &domains, wait))
 }
 
 fn list(runner: &dyn Runner, wait: &Wait) -> Result<BTreeMap<String, Domain>, Problem> {

@@ -88,6 +88,7 @@ impl Driver for FakeDriver {
         Ok(ObservedHost {
             host: HostRef::Local,
             vms: vms.collect::<Result<_, Problem>>()?,
+            refused: Vec::new(),
             facts: BTreeMap::new(),
         })
     }

@@ -6,6 +6,7 @@ mod console;
 mod hyperv_pipe;
 mod overlapped;
 mod pipe_wire;
+mod ssh;
 
 use crate::StandIn;
 use std::io::{self, BufRead, Write};
@@ -16,6 +17,7 @@ pub const STAND_INS: &[(&str, StandIn)] = &[
     ("hyperv-pipe", hyperv_pipe::main),
     ("pipe-wire", pipe_wire::main),
     ("pipe-access", access::main),
+    ("ssh", ssh::main),
     ("console-mode", console::console_mode),
 ];
 
