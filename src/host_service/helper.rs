@@ -14,6 +14,8 @@ pub struct ObservedHelper {
     pub path: HostPath,
     /// What is there; `None` if nothing is.
     pub present: Option<Digest>,
+    /// What the helper that is there said of itself: "vmserial 0.1.0 answers there".
+    pub answer: Option<String>,
 }
 
 /// Tells whether this is a program of Windows: one of Linux would be copied and never start.
@@ -26,19 +28,20 @@ pub fn install(host: &HostRef, observed: &ObservedHelper, source: FileSource) ->
     if observed.present.as_ref() == Some(&source.digest) {
         return None;
     }
-    let (verb, note) = match observed.present {
-        None => ("install", None),
-        Some(_) => (
-            "replace",
-            Some("a helper that runs holds its file: end the bridges that use it first"),
-        ),
+    let mut notes: Vec<String> = observed.answer.iter().cloned().collect();
+    let verb = match observed.present {
+        None => "install",
+        Some(_) => {
+            notes.push("a helper that runs holds its file: end the bridges that use it first".to_owned());
+            "replace"
+        }
     };
     Some(step(
         host,
         observed,
         format!("{verb} the helper at `{}`", observed.path),
         Some(source),
-        note,
+        notes,
     ))
 }
 
@@ -51,7 +54,7 @@ pub fn remove(host: &HostRef, observed: &ObservedHelper) -> Option<Step> {
         observed,
         format!("remove the helper at `{}`", observed.path),
         None,
-        Some(note),
+        vec![note.to_owned()],
     ))
 }
 
@@ -60,7 +63,7 @@ fn step(
     observed: &ObservedHelper,
     summary: String,
     new: Option<FileSource>,
-    note: Option<&str>,
+    notes: Vec<String>,
 ) -> Step {
     Step {
         summary,
@@ -74,7 +77,7 @@ fn step(
         undo: Undo::File,
         effect: Effect::Live,
         power: None,
-        notes: note.map(str::to_owned).into_iter().collect(),
+        notes,
         confirm: None,
     }
 }
@@ -88,6 +91,7 @@ mod tests {
         ObservedHelper {
             path: HostPath::new("/mnt/c/Users/me/AppData/Local/vmserial/bin/vmserial.exe"),
             present: present.map(Digest::of),
+            answer: None,
         }
     }
 
@@ -107,6 +111,12 @@ mod tests {
         assert!(fresh.summary.starts_with("install") && fresh.notes.is_empty());
         let newer = install(&host, &observed(Some(b"MZ1")), source(b"MZ2")).unwrap();
         assert!(newer.summary.starts_with("replace") && newer.notes[0].contains("end the bridges"));
+        let known = ObservedHelper {
+            answer: Some("vmserial 0.0.1 answers there now".to_owned()),
+            ..observed(Some(b"MZ1"))
+        };
+        let step = install(&host, &known, source(b"MZ2")).unwrap();
+        assert_eq!(step.notes[0], "vmserial 0.0.1 answers there now");
         let Action::Install(FileInstall { planned_on, new, .. }) = newer.action else {
             panic!("{newer:?}");
         };

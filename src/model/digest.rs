@@ -21,6 +21,12 @@ impl Digest {
         Self(text)
     }
 
+    /// Reads 64 lowercase hexadecimal digits; `None` if it is anything else.
+    pub fn read(text: &str) -> Option<Self> {
+        let is_digit = |digit: u8| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit);
+        (text.len() == 64 && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
+    }
+
     /// Returns the 64 hexadecimal digits.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -18,8 +18,28 @@ pub const TEMPLATES: &[(&str, &str)] = &[
         include_str!("../../templates/powershell/envelope.ps1.j2"),
     ),
     (
+        "powershell/host/helper.ps1",
+        include_str!("../../templates/powershell/host/helper.ps1.j2"),
+    ),
+    (
+        "powershell/host/make-folder.ps1",
+        include_str!("../../templates/powershell/host/make-folder.ps1.j2"),
+    ),
+    (
+        "powershell/host/put-file.ps1",
+        include_str!("../../templates/powershell/host/put-file.ps1.j2"),
+    ),
+    (
+        "powershell/host/read-file.ps1",
+        include_str!("../../templates/powershell/host/read-file.ps1.j2"),
+    ),
+    (
         "powershell/host/versions.ps1",
         include_str!("../../templates/powershell/host/versions.ps1.j2"),
+    ),
+    (
+        "powershell/host/write-part.ps1",
+        include_str!("../../templates/powershell/host/write-part.ps1.j2"),
     ),
     (
         "powershell/hyperv/doctor.ps1",

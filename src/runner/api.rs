@@ -26,6 +26,23 @@ pub trait Runner: Send + Sync {
     /// Reads a file; `None` if there is none.
     fn read(&self, path: &HostPath, wait: &Wait) -> Result<Option<FileSnapshot>, RunError>;
 
+    /// Returns the digest of a file; `None` if there is none.
+    fn digest(&self, path: &HostPath, wait: &Wait) -> Result<Option<Digest>, RunError> {
+        Ok(self.read(path, wait)?.map(|file| file.digest()))
+    }
+
+    /// Tells whether something is left of a replacement that was killed on its way.
+    fn has_rest(&self, path: &HostPath, wait: &Wait) -> Result<bool, RunError> {
+        let (_, _) = (path, wait);
+        Ok(false)
+    }
+
+    /// Removes what [`Runner::has_rest`] tells of.
+    fn remove_rest(&self, path: &HostPath, wait: &Wait) -> Result<(), RunError> {
+        let (_, _) = (path, wait);
+        Ok(())
+    }
+
     /// Replaces a file atomically (sibling, fsync, rename; mode and owner kept), or removes it (`new` is `None`).
     /// Refuses with [`RunError::Changed`] when the present digest is not `expected`.
     fn replace(

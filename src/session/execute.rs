@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 /// How long a step that changes something may take.
 const STEP: Duration = Duration::from_secs(120);
 
+/// How long a program may take to a host, a piece at a time.
+const INSTALL: Duration = Duration::from_secs(600);
+
 /// How long a guest may take to shut down: Windows with updates to install takes minutes.
 pub(super) const SHUTDOWN: Duration = Duration::from_secs(300);
 
@@ -31,6 +34,7 @@ pub(super) fn step_wait(step: &Step, what: &str, cancel: &Cancel) -> Wait {
     let time = match (&step.action, step.power) {
         (_, Some(PowerChange::OffGraceful)) => SHUTDOWN,
         (Action::WaitFor(_), _) => CONDITION,
+        (Action::Install(_), _) => INSTALL,
         _ => STEP,
     };
     Wait::new(Deadline::after(Instant::now(), time), cancel.clone(), what)

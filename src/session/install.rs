@@ -86,12 +86,15 @@ pub(super) fn taking(
         return Ok(Taking::Nothing("the file was not touched yet".to_owned()));
     };
     let path = &install.path;
-    let today = runner.read(path, wait)?.as_ref().map(FileSnapshot::digest);
+    let today = runner.digest(path, wait)?;
     let original = match &kept.before {
         Some(name) => Some(entry.read_before(name)?),
         None => None,
     };
     if today == original.as_deref().map(Digest::of) {
+        if record.state == StepState::Started && runner.has_rest(path, wait)? {
+            return Ok(Taking::RemoveRest(path.clone()));
+        }
         return Ok(Taking::Nothing(format!("`{path}` is as it was before")));
     }
     if today != kept.after {

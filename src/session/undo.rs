@@ -193,6 +193,9 @@ fn taking_text(taking: &Taking) -> String {
         ),
         Taking::PowerShell(call) => powershell_lines(call).join("\n"),
         Taking::Stop(process) => format!("ends the process {}", process.pid),
+        Taking::RemoveRest(path) => {
+            format!("removes what had arrived of `{path}`, which itself was not touched yet")
+        }
         Taking::Nothing(reason) => format!("nothing to do: {reason}"),
     }
 }
@@ -355,6 +358,7 @@ pub(super) fn act(taking: &Taking, runner: &dyn Runner, wait: &Wait) -> Result<(
             };
             Ok(runner.stop(process, &wait)?)
         }
+        Taking::RemoveRest(path) => Ok(runner.remove_rest(path, wait)?),
         Taking::Nothing(_) => Ok(()),
     }
 }

@@ -49,6 +49,8 @@ pub enum Taking {
     PowerShell(ScriptCall),
     /// A process that we started is ended.
     Stop(ProcessRef),
+    /// What is left of a file that was on its way is removed.
+    RemoveRest(HostPath),
     /// Nothing is left to do, for this reason.
     Nothing(String),
 }

@@ -5,7 +5,7 @@ use crate::bridge_rig::random;
 use crate::helper::{joined, listen};
 use crate::helper_rig::{Helper, greeting};
 use crate::kit::{Running, Sandbox, connect, read_until, wait_until};
-use crate::sshd::{Sshd, missing};
+use crate::sshd::{QUICK_SHELL, Sshd, missing};
 use libtest_mimic::{Completion, Failed, Trial};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
@@ -161,7 +161,10 @@ fn host_with(sandbox: &Sandbox) -> Sshd {
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_vmserial"), far.join("vmserial")).unwrap();
     Sshd::start_with(
         sandbox,
-        &format!("SetEnv PATH={}:/usr/bin:/bin\nMaxSessions 10\n", far.display()),
+        &format!(
+            "SetEnv {QUICK_SHELL} PATH={}:/usr/bin:/bin\nMaxSessions 10\n",
+            far.display()
+        ),
     )
 }
 
@@ -259,7 +262,10 @@ fn many_streams_share_a_login() {
 
 fn a_host_without_vmserial_says_so(engine: &str) {
     let sandbox = sandbox_of(engine);
-    let _server = Sshd::start_with(&sandbox, "SetEnv PATH=/usr/bin:/bin\nMaxSessions 10\n");
+    let _server = Sshd::start_with(
+        &sandbox,
+        &format!("SetEnv {QUICK_SHELL} PATH=/usr/bin:/bin\nMaxSessions 10\n"),
+    );
     let mut bridge = sandbox.bridge(["connect:pipe:vm,via=lab", "pty"]);
     let line = bridge.wait_line("target away");
     for part in [
@@ -278,7 +284,10 @@ fn an_old_helper_of_a_host_is_told(engine: &str) {
     std::fs::write(sandbox.path("hello"), greeting("vmserial-helper 0 0.0.1")).unwrap();
     let lines = format!("cat {}; cat >/dev/null", sandbox.path("hello").display());
     script(&sandbox, "far/vmserial", &lines);
-    let path = format!("SetEnv PATH={}:/usr/bin:/bin\n", sandbox.path("far").display());
+    let path = format!(
+        "SetEnv {QUICK_SHELL} PATH={}:/usr/bin:/bin\n",
+        sandbox.path("far").display()
+    );
     let _server = Sshd::start_with(&sandbox, &path);
     let mut bridge = sandbox.bridge(["tty:/dev/ttyS9,via=lab", "pty"]);
     let line = bridge.wait_line("target away");

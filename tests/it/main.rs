@@ -44,6 +44,7 @@ mod profile;
 mod pty;
 mod real_clients;
 mod setup_helper;
+mod setup_helper_far;
 mod setup_hyperv;
 mod setup_qemu;
 mod setup_vmware;
@@ -113,6 +114,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(e2e_reset::trials());
     trials.extend(setup_vmware::trials());
     trials.extend(setup_helper::trials());
+    trials.extend(setup_helper_far::trials());
     trials.extend(setup_qemu::trials());
     trials.extend(plan_apply::trials());
     trials.extend(powershell::trials());

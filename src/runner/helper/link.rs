@@ -29,7 +29,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A helper whose standard input ended has this long to end; it needs one second.
-const ENDING: Duration = Duration::from_millis(1500);
+pub(super) const ENDING: Duration = Duration::from_millis(1500);
 
 /// What is still to be written at the end has 2 s, then the helper ends.
 const LAST_BYTES: Duration = Duration::from_millis(3500);
@@ -158,6 +158,7 @@ fn carry(started: Started) -> Running {
         mut output,
         behind,
         name,
+        version: _,
     } = started;
     let end = Arc::clone(&shared);
     let called = name.clone();
@@ -217,7 +218,7 @@ async fn said(life: &Life, end: io::Result<usize>) -> String {
 }
 
 /// Reads what nobody waits for any more, to the end.
-async fn rest(output: &mut Output) {
+pub(super) async fn rest(output: &mut Output) {
     let mut buffer = vec![0; 64 * 1024];
     while matches!(output.read(&mut buffer).await, Ok(1..)) {}
 }

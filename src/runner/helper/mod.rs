@@ -3,6 +3,7 @@
 
 mod find;
 mod greeting;
+mod hear;
 mod host;
 mod life;
 mod link;
@@ -15,4 +16,5 @@ mod wire;
 mod wsl;
 
 pub use find::{FindError, HelperPlaces};
+pub use hear::{Heard, hear, hear_program};
 pub use host::Helpers;

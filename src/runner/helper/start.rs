@@ -7,6 +7,7 @@ use crate::model::SshHop;
 use crate::runner::attended::{Attended, Children, Streams};
 use crate::runner::{Status, ssh, ssh_words, sys};
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout_at};
@@ -35,10 +36,12 @@ pub(super) struct Started {
     pub behind: Vec<u8>,
     /// How it is called.
     pub name: String,
+    /// Its version, for people.
+    pub version: String,
 }
 
 /// A way of starting one.
-struct Candidate {
+pub(super) struct Candidate {
     name: String,
     /// How it is replaced by one that fits us.
     replace: String,
@@ -64,6 +67,18 @@ const FAR_UNIX: [&str; 1] = ["vmserial helper"];
 
 /// This program's version.
 const OURS: &str = env!("CARGO_PKG_VERSION");
+
+/// The way of starting a program of this machine.
+pub(super) fn program_of_ours(program: &Path) -> Candidate {
+    let program = program.to_string_lossy().into_owned();
+    Candidate {
+        name: program.clone(),
+        replace: format!(
+            "put vmserial.exe {OURS} there with `vmserial setup helper`, or name it with VMSERIAL_EXE"
+        ),
+        way: Way::Process(vec![program, "helper".to_owned()]),
+    }
+}
 
 fn candidates(place: &Place) -> io::Result<Vec<Candidate>> {
     if place.via.is_empty() {
@@ -106,9 +121,18 @@ fn candidates(place: &Place) -> io::Result<Vec<Candidate>> {
 ///
 /// What was tried, and what was said to it.
 pub(super) async fn start(place: &Place, children: &Children) -> io::Result<Started> {
+    start_one_of(candidates(place)?, children).await
+}
+
+/// Starts the first of these that answers as a helper.
+///
+/// # Errors
+///
+/// What was tried, and what was said to it.
+pub(super) async fn start_one_of(candidates: Vec<Candidate>, children: &Children) -> io::Result<Started> {
     let deadline = Instant::now() + INTRODUCTION;
     let mut failures: Vec<String> = Vec::new();
-    for candidate in candidates(place)? {
+    for candidate in candidates {
         let name = candidate.name.clone();
         let attempt = timeout_at(deadline, attempt(candidate, children)).await;
         match attempt.unwrap_or_else(|_| Err(Attempt::last("it said nothing in 20 s".to_owned()))) {
@@ -200,6 +224,7 @@ async fn attempt(candidate: Candidate, children: &Children) -> Result<Started, A
                     output,
                     behind,
                     name: candidate.name,
+                    version: theirs.version,
                 });
             }
             Err(error) => return Err(Attempt::last(error.to_string())),

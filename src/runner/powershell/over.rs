@@ -145,12 +145,15 @@ fn invocation(program: &str, script: &str, longest: usize) -> Invocation {
         let words = OPTIONS.iter().copied().chain(last);
         words.map(ToOwned::to_owned).collect::<Vec<String>>()
     };
-    let by_argument = Invocation::changes(program, words(["-EncodedCommand", &encoded_command(script)]));
-    let length: usize = by_argument.arguments.iter().map(|word| word.len() + 1).sum();
     // The SSH server's own words before ours: `c:\windows\system32\cmd.exe /c "…"`.
     const SHELL: usize = 64;
-    if program.len() + length + SHELL <= longest {
-        return by_argument;
+    // A piece of a file is not even written for a command line that it is too long for.
+    if script.len() <= longest {
+        let by_argument = Invocation::changes(program, words(["-EncodedCommand", &encoded_command(script)]));
+        let length: usize = by_argument.arguments.iter().map(|word| word.len() + 1).sum();
+        if program.len() + length + SHELL <= longest {
+            return by_argument;
+        }
     }
     let mut by_input = Invocation::changes(program, words(["-Command", "-"]));
     by_input.stdin = Some(one_line(script));

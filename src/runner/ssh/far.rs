@@ -328,7 +328,31 @@ impl Runner for SshRunner {
     }
 
     fn read(&self, path: &HostPath, wait: &Wait) -> Result<Option<FileSnapshot>, RunError> {
-        files::read(self, path, wait)
+        match self.system(wait)? {
+            System::Posix => files::read(self, path, wait),
+            System::Windows => powershell::files::read(self, path, wait),
+        }
+    }
+
+    fn digest(&self, path: &HostPath, wait: &Wait) -> Result<Option<Digest>, RunError> {
+        match self.system(wait)? {
+            System::Posix => Ok(files::read(self, path, wait)?.map(|file| file.digest())),
+            System::Windows => powershell::files::digest(self, path, wait),
+        }
+    }
+
+    fn has_rest(&self, path: &HostPath, wait: &Wait) -> Result<bool, RunError> {
+        match self.system(wait)? {
+            System::Posix => Ok(false),
+            System::Windows => powershell::files::has_rest(self, path, wait),
+        }
+    }
+
+    fn remove_rest(&self, path: &HostPath, wait: &Wait) -> Result<(), RunError> {
+        match self.system(wait)? {
+            System::Posix => Ok(()),
+            System::Windows => powershell::files::remove_rest(self, path, wait),
+        }
     }
 
     fn replace(
@@ -338,11 +362,17 @@ impl Runner for SshRunner {
         expected: Option<&Digest>,
         wait: &Wait,
     ) -> Result<(), RunError> {
-        files::replace(self, path, new, expected, wait)
+        match self.system(wait)? {
+            System::Posix => files::replace(self, path, new, expected, wait),
+            System::Windows => powershell::files::replace(self, path, new, expected, wait),
+        }
     }
 
     fn make_folder(&self, path: &HostPath, wait: &Wait) -> Result<(), RunError> {
-        files::make_folder(self, path, wait)
+        match self.system(wait)? {
+            System::Posix => files::make_folder(self, path, wait),
+            System::Windows => powershell::files::make_folder(self, path, wait),
+        }
     }
 
     fn list(&self, path: &HostPath, wait: &Wait) -> Result<Vec<String>, RunError> {

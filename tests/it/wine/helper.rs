@@ -7,7 +7,7 @@ use crate::bridge_rig::random;
 use crate::helper_bridge::{bridge_through, script};
 use crate::helper_rig::{CLOSE, FAILED, Helper, OPENED};
 use crate::kit::{Running, Sandbox, connect, kill, read_until, wait_until};
-use crate::sshd::Sshd;
+use crate::sshd::{QUICK_SHELL, Sshd};
 use libtest_mimic::Trial;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -344,7 +344,10 @@ fn of_another_host() {
     windows_program(&sandbox, "far/vmserial.exe");
     let server = Sshd::start_with(
         &sandbox,
-        &format!("SetEnv PATH={}:/usr/bin:/bin\nMaxSessions 10\n", far.display()),
+        &format!(
+            "SetEnv {QUICK_SHELL} PATH={}:/usr/bin:/bin\nMaxSessions 10\n",
+            far.display()
+        ),
     );
     let (endpoint, mut vm, mut uart) = vm(&sandbox);
     let target = format!("{endpoint},via=lab");

@@ -2,8 +2,9 @@
 //!
 //! `hyperv.json` in the state folder is the host: VMs with their COM ports and Secure Boot, who asks, what is broken. Tests
 //! write it ([`host::Host`] says what of it), scripts read it and write it back. Without the file the host has no VM.
-//! `hyperv.log` has a line for each cmdlet that changed something.
+//! `C/` is its drive `C:` ([`files`]), `hyperv.log` has a line for each cmdlet that changed something.
 
+pub mod files;
 pub mod host;
 mod refusal;
 
@@ -26,7 +27,7 @@ pub fn act(script: &str, parameters: &Map<String, Value>, state: &Path) -> Resul
             "computer": "STANDIN", "user": "me", "echo": parameters.get("Echo").cloned().unwrap_or_else(|| json!("")),
         }));
     }
-    let done = done(script, parameters, state);
+    let done = files::act(script, parameters, state).unwrap_or_else(|| done(script, parameters, state));
     // A look changes nothing: it is not what somebody is killed in.
     if parameters.get("look") != Some(&json!(true)) {
         Host::hang(script.rsplit('/').next().unwrap_or_default(), state);

@@ -118,9 +118,14 @@ pub fn base64(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(4) {
         return None;
     }
-    let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::new());
+    // Programs come this way, megabytes of them.
+    let mut values = [None; 256];
+    for (value, &digit) in (0_u32..).zip(DIGITS) {
+        values[usize::from(digit)] = Some(value);
+    }
+    let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::with_capacity(text.len()));
     for digit in text.trim_end_matches('=').bytes() {
-        bits = bits << 6 | u32::try_from(DIGITS.iter().position(|&known| known == digit)?).ok()?;
+        bits = bits << 6 | values[usize::from(digit)]?;
         count += 6;
         if count >= 8 {
             count -= 8;

@@ -26,14 +26,15 @@ pub struct Call {
 /// Returns which script a text is; `None` if it is none of vmserial's, or one that was changed.
 pub fn recognize(text: &str) -> Option<Call> {
     let text = plain(text);
+    let environment = environment()?;
     TEMPLATES
         .iter()
         .filter(|(name, source)| *name != "powershell/envelope.ps1" && source.contains("{# shows:"))
-        .find_map(|(name, _)| matches(name, &text))
+        .find_map(|(name, _)| matches(&environment, name, &text))
 }
 
-fn matches(name: &str, text: &str) -> Option<Call> {
-    let expected = plain(&render(name)?);
+fn matches(environment: &Environment<'_>, name: &str, text: &str) -> Option<Call> {
+    let expected = plain(&render(environment, name)?);
     let (before, rest) = expected.split_once(PARAMETERS)?;
     let (parameters, mut text) = text.strip_prefix(before)?.split_once('\'')?;
     let mut nonce: Option<&str> = None;
@@ -59,8 +60,8 @@ fn matches(name: &str, text: &str) -> Option<Call> {
     })
 }
 
-/// Renders a script with marks instead of values.
-fn render(name: &str) -> Option<String> {
+/// Knows every template, with filters that write marks instead of values.
+fn environment() -> Option<Environment<'static>> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
     environment.set_auto_escape_callback(|_| AutoEscape::None);
@@ -75,6 +76,11 @@ fn render(name: &str) -> Option<String> {
     for (name, source) in TEMPLATES {
         environment.add_template(name, source).ok()?;
     }
+    Some(environment)
+}
+
+/// Renders a script with marks instead of values.
+fn render(environment: &Environment<'_>, name: &str) -> Option<String> {
     let envelope = environment.get_template("powershell/envelope.ps1").ok()?;
     let rendered = envelope.render(context! { script => name, parameters => (), nonce => () });
     rendered.ok()
@@ -93,7 +99,7 @@ mod tests {
     use super::*;
 
     fn text() -> String {
-        let rendered = render("powershell/host/versions.ps1").unwrap();
+        let rendered = render(&environment().unwrap(), "powershell/host/versions.ps1").unwrap();
         rendered.replace(PARAMETERS, "eyJhIjoxfQ==").replace(NONCE, "12")
     }
 

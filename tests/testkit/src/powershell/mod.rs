@@ -14,6 +14,7 @@ mod known;
 mod manners;
 
 use crate::hyperv::act;
+pub(crate) use invocation::base64;
 use invocation::{Invocation, Source};
 use known::Call;
 use manners::Manners;
