@@ -91,7 +91,26 @@ fn plan_apply_and_undo_over_ssh() {
         "{refused:?}"
     );
     let doctor = lab.run("doctor hyperv --host lab");
+    assert_eq!(doctor.code, Some(5), "{doctor:?}");
+    assert!(
+        doctor.stdout.contains("MISSING  helper: no helper: ")
+            && doctor
+                .stdout
+                .contains("`vmserial setup helper --host lab --from "),
+        "{doctor:?}"
+    );
+    std::os::unix::fs::symlink(
+        env!("CARGO_BIN_EXE_vmserial"),
+        lab.sandbox.path("far/vmserial.exe"),
+    )
+    .unwrap();
+    let doctor = lab.run("doctor hyperv --host lab");
     assert_eq!(doctor.code, Some(0), "{doctor:?}");
+    let heard = format!(
+        "good     helper: vmserial {} answers (`vmserial.exe helper on lab`)",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(doctor.stdout.contains(&heard), "{doctor:?}");
 }
 
 fn killed_over_ssh() {
