@@ -6,25 +6,49 @@ use crate::model::{
 use std::io::{Read, Write};
 use std::time::Duration;
 
-/// Effects of one host. Synchronous; every wait takes a [`Wait`]. Local and remote are the same code path.
+/// Effects of one host. Synchronous; every wait takes a [`Wait`]. Local and remote are the same code path. What a runner does
+/// not write it cannot do, and says so ([`RunError::Unsupported`]).
 pub trait Runner: Send + Sync {
     /// Returns the host whose effects these are.
     fn host(&self) -> &HostRef;
 
+    /// Says that this runner cannot do something.
+    fn cannot(&self, what: String) -> RunError {
+        RunError::Unsupported {
+            what,
+            host: self.host().clone(),
+        }
+    }
+
     /// Runs a command to its end. A status other than 0 is an [`Output`], not an error.
-    fn run(&self, invocation: &Invocation, wait: &Wait) -> Result<Output, RunError>;
+    fn run(&self, invocation: &Invocation, wait: &Wait) -> Result<Output, RunError> {
+        let _ = wait;
+        Err(self.cannot(format!("run `{invocation}`")))
+    }
 
     /// Starts a process that outlives us, its output going to `log` (appended).
-    fn start(&self, invocation: &Invocation, log: &HostPath, wait: &Wait) -> Result<ProcessRef, RunError>;
+    fn start(&self, invocation: &Invocation, log: &HostPath, wait: &Wait) -> Result<ProcessRef, RunError> {
+        let _ = (log, wait);
+        Err(self.cannot(format!("start `{invocation}`")))
+    }
 
     /// Tells whether a process that [`Runner::start`] started still runs (same pid and start time).
-    fn is_running(&self, process: &ProcessRef, wait: &Wait) -> Result<bool, RunError>;
+    fn is_running(&self, process: &ProcessRef, wait: &Wait) -> Result<bool, RunError> {
+        let _ = (process, wait);
+        Err(self.cannot("look for a process".to_owned()))
+    }
 
     /// Ends a process that [`Runner::start`] started: SIGTERM, then SIGKILL at the deadline. Gone already is success.
-    fn stop(&self, process: &ProcessRef, wait: &Wait) -> Result<(), RunError>;
+    fn stop(&self, process: &ProcessRef, wait: &Wait) -> Result<(), RunError> {
+        let _ = (process, wait);
+        Err(self.cannot("end a process".to_owned()))
+    }
 
     /// Reads a file; `None` if there is none.
-    fn read(&self, path: &HostPath, wait: &Wait) -> Result<Option<FileSnapshot>, RunError>;
+    fn read(&self, path: &HostPath, wait: &Wait) -> Result<Option<FileSnapshot>, RunError> {
+        let _ = wait;
+        Err(self.cannot(format!("read `{path}`")))
+    }
 
     /// Returns the digest of a file; `None` if there is none.
     fn digest(&self, path: &HostPath, wait: &Wait) -> Result<Option<Digest>, RunError> {
@@ -51,34 +75,28 @@ pub trait Runner: Send + Sync {
         new: Option<&FileSnapshot>,
         expected: Option<&Digest>,
         wait: &Wait,
-    ) -> Result<(), RunError>;
+    ) -> Result<(), RunError> {
+        let _ = (new, expected, wait);
+        Err(self.cannot(format!("replace `{path}`")))
+    }
 
     /// Finds a process that [`Runner::start`] started with this log and of which nobody noted the pid, because we were
     /// killed before: the one whose standard output is this log. `None` if none runs.
     fn find_started(&self, log: &HostPath, wait: &Wait) -> Result<Option<ProcessRef>, RunError> {
         let (_, _) = (log, wait);
-        Err(RunError::Unsupported {
-            what: "find a process by its log".to_owned(),
-            host: self.host().clone(),
-        })
+        Err(self.cannot("find a process by its log".to_owned()))
     }
 
     /// Makes a folder for its owner only (0700), with those above it. One that is there is left as it is.
     fn make_folder(&self, path: &HostPath, wait: &Wait) -> Result<(), RunError> {
         let _ = wait;
-        Err(RunError::Unsupported {
-            what: format!("make the folder `{path}`"),
-            host: self.host().clone(),
-        })
+        Err(self.cannot(format!("make the folder `{path}`")))
     }
 
     /// Returns the names in a folder, sorted; none if there is no such folder.
     fn list(&self, path: &HostPath, wait: &Wait) -> Result<Vec<String>, RunError> {
         let _ = wait;
-        Err(RunError::Unsupported {
-            what: format!("list the folder `{path}`"),
-            host: self.host().clone(),
-        })
+        Err(self.cannot(format!("list the folder `{path}`")))
     }
 
     /// Runs one of our PowerShell scripts and returns its result, a JSON value. Picks the way itself; the host's tree of
@@ -86,17 +104,20 @@ pub trait Runner: Send + Sync {
     /// [`powershell::over`](crate::runner::powershell::over), which needs [`Runner::run`] only.
     fn powershell(&self, call: &ScriptCall, wait: &Wait) -> Result<serde_json::Value, RunError> {
         let _ = wait;
-        Err(RunError::Unsupported {
-            what: format!("run the PowerShell script `{}`", call.script),
-            host: self.host().clone(),
-        })
+        Err(self.cannot(format!("run the PowerShell script `{}`", call.script)))
     }
 
     /// Tells whether a path exists, without opening it.
-    fn exists(&self, path: &HostPath, wait: &Wait) -> Result<bool, RunError>;
+    fn exists(&self, path: &HostPath, wait: &Wait) -> Result<bool, RunError> {
+        let _ = wait;
+        Err(self.cannot(format!("look for `{path}`")))
+    }
 
     /// Opens a stream, for QMP and the like. Reads give up with `TimedOut` at the deadline.
-    fn open(&self, endpoint: &EndpointSpec, wait: &Wait) -> Result<Box<dyn ReadWrite>, RunError>;
+    fn open(&self, endpoint: &EndpointSpec, wait: &Wait) -> Result<Box<dyn ReadWrite>, RunError> {
+        let _ = wait;
+        Err(self.cannot(format!("open `{endpoint}`")))
+    }
 }
 
 /// A blocking stream.

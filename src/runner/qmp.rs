@@ -209,8 +209,8 @@ fn read_failure(socket: &HostPath, exchange: &Exchange, error: io::Error) -> Qmp
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
-    use crate::model::{Cancel, Deadline, Digest, HostRef, Invocation};
-    use crate::runner::{FileSnapshot, Output, ProcessRef, ReadWrite};
+    use crate::model::{Cancel, Deadline, HostRef};
+    use crate::runner::ReadWrite;
     use std::sync::Mutex;
     use std::time::{Duration, Instant};
 
@@ -256,38 +256,9 @@ mod tests {
         heard: std::sync::Arc<Mutex<Vec<u8>>>,
     }
 
-    const NEVER: &str = "QMP needs a stream and nothing else";
-
     impl Runner for Opens {
         fn host(&self) -> &HostRef {
             &HostRef::Local
-        }
-        fn run(&self, _: &Invocation, _: &Wait) -> Result<Output, RunError> {
-            unreachable!("{NEVER}")
-        }
-        fn start(&self, _: &Invocation, _: &HostPath, _: &Wait) -> Result<ProcessRef, RunError> {
-            unreachable!("{NEVER}")
-        }
-        fn is_running(&self, _: &ProcessRef, _: &Wait) -> Result<bool, RunError> {
-            unreachable!("{NEVER}")
-        }
-        fn stop(&self, _: &ProcessRef, _: &Wait) -> Result<(), RunError> {
-            unreachable!("{NEVER}")
-        }
-        fn read(&self, _: &HostPath, _: &Wait) -> Result<Option<FileSnapshot>, RunError> {
-            unreachable!("{NEVER}")
-        }
-        fn replace(
-            &self,
-            _: &HostPath,
-            _: Option<&FileSnapshot>,
-            _: Option<&Digest>,
-            _: &Wait,
-        ) -> Result<(), RunError> {
-            unreachable!("{NEVER}")
-        }
-        fn exists(&self, _: &HostPath, _: &Wait) -> Result<bool, RunError> {
-            unreachable!("{NEVER}")
         }
         fn open(&self, _: &EndpointSpec, _: &Wait) -> Result<Box<dyn ReadWrite>, RunError> {
             match &self.say {

@@ -9,12 +9,10 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use vmserial::model::{
-    Cancel, Deadline, Digest, EndpointSpec, HostPath, HostRef, Invocation, ScriptCall, Wait,
-};
+use vmserial::model::{Cancel, Deadline, HostRef, Invocation, ScriptCall, Wait};
 use vmserial::runner::local::Local;
 use vmserial::runner::powershell::over;
-use vmserial::runner::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Runner};
+use vmserial::runner::{Output, RunError, Runner};
 use vmserial_testkit::hyperv::host::{Host, Vm};
 
 /// Text that means something to one of the languages on the way.
@@ -302,40 +300,6 @@ impl Runner for ShortShell {
             Invocation::changes("sh", ["-c", &format!("PATH='{}'; {line}", self.folder.display())]);
         shell.stdin = invocation.stdin.clone();
         Local::new().run(&shell, wait)
-    }
-
-    fn start(&self, _: &Invocation, _: &HostPath, _: &Wait) -> Result<ProcessRef, RunError> {
-        unreachable!("scripts are run to their end")
-    }
-
-    fn is_running(&self, _: &ProcessRef, _: &Wait) -> Result<bool, RunError> {
-        unreachable!("scripts are run to their end")
-    }
-
-    fn stop(&self, _: &ProcessRef, _: &Wait) -> Result<(), RunError> {
-        unreachable!("scripts are run to their end")
-    }
-
-    fn read(&self, _: &HostPath, _: &Wait) -> Result<Option<FileSnapshot>, RunError> {
-        unreachable!("scripts need no file")
-    }
-
-    fn replace(
-        &self,
-        _: &HostPath,
-        _: Option<&FileSnapshot>,
-        _: Option<&Digest>,
-        _: &Wait,
-    ) -> Result<(), RunError> {
-        unreachable!("scripts need no file")
-    }
-
-    fn exists(&self, _: &HostPath, _: &Wait) -> Result<bool, RunError> {
-        unreachable!("scripts need no file")
-    }
-
-    fn open(&self, _: &EndpointSpec, _: &Wait) -> Result<Box<dyn ReadWrite>, RunError> {
-        unreachable!("scripts need no stream")
     }
 }
 

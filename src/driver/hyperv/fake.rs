@@ -1,7 +1,7 @@
-//! A host for tests of this driver: what its scripts answer.
+//! A host for tests of this driver: what its scripts answer. Observing asks for nothing else.
 
-use crate::model::{Digest, EndpointSpec, HostPath, HostRef, Invocation, ScriptCall, Wait};
-use crate::runner::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Runner};
+use crate::model::{HostRef, ScriptCall, Wait};
+use crate::runner::{RunError, Runner};
 use serde_json::{Value, json};
 
 /// The GUID of the VM `dev`.
@@ -51,43 +51,5 @@ impl Runner for FakeHost {
                 category: category.to_owned(),
                 host: HostRef::Local,
             })
-    }
-
-    fn run(&self, _: &Invocation, _: &Wait) -> Result<Output, RunError> {
-        unreachable!("observing runs scripts only")
-    }
-
-    fn read(&self, _: &HostPath, _: &Wait) -> Result<Option<FileSnapshot>, RunError> {
-        unreachable!("observing reads no file")
-    }
-
-    fn exists(&self, _: &HostPath, _: &Wait) -> Result<bool, RunError> {
-        unreachable!("observing looks at no file")
-    }
-
-    fn start(&self, _: &Invocation, _: &HostPath, _: &Wait) -> Result<ProcessRef, RunError> {
-        unreachable!("observing starts nothing")
-    }
-
-    fn is_running(&self, _: &ProcessRef, _: &Wait) -> Result<bool, RunError> {
-        unreachable!("observing starts nothing")
-    }
-
-    fn stop(&self, _: &ProcessRef, _: &Wait) -> Result<(), RunError> {
-        unreachable!("observing stops nothing")
-    }
-
-    fn replace(
-        &self,
-        _: &HostPath,
-        _: Option<&FileSnapshot>,
-        _: Option<&Digest>,
-        _: &Wait,
-    ) -> Result<(), RunError> {
-        unreachable!("observing changes nothing")
-    }
-
-    fn open(&self, _: &EndpointSpec, _: &Wait) -> Result<Box<dyn ReadWrite>, RunError> {
-        unreachable!("observing opens nothing")
     }
 }

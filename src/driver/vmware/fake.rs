@@ -1,7 +1,7 @@
 //! A host for tests of this driver.
 
-use crate::model::{Digest, EndpointSpec, HostPath, HostRef, Invocation, Wait};
-use crate::runner::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Runner, Status};
+use crate::model::{HostPath, HostRef, Invocation, Wait};
+use crate::runner::{FileSnapshot, Output, RunError, Runner, Status};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -78,31 +78,5 @@ impl Runner for FakeHost {
 
     fn exists(&self, path: &HostPath, _: &Wait) -> Result<bool, RunError> {
         Ok(self.files.contains_key(path.as_str()))
-    }
-
-    fn start(&self, _: &Invocation, _: &HostPath, _: &Wait) -> Result<ProcessRef, RunError> {
-        unreachable!("observing starts nothing")
-    }
-
-    fn is_running(&self, _: &ProcessRef, _: &Wait) -> Result<bool, RunError> {
-        unreachable!("observing starts nothing")
-    }
-
-    fn stop(&self, _: &ProcessRef, _: &Wait) -> Result<(), RunError> {
-        unreachable!("observing stops nothing")
-    }
-
-    fn replace(
-        &self,
-        _: &HostPath,
-        _: Option<&FileSnapshot>,
-        _: Option<&Digest>,
-        _: &Wait,
-    ) -> Result<(), RunError> {
-        unreachable!("observing changes nothing")
-    }
-
-    fn open(&self, _: &EndpointSpec, _: &Wait) -> Result<Box<dyn ReadWrite>, RunError> {
-        unreachable!("observing opens nothing")
     }
 }

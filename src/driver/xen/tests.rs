@@ -3,10 +3,10 @@
 
 use super::*;
 use crate::model::{
-    Cancel, Deadline, Digest, HostPath, HostRef, Invocation, LogSpec, Policy, PortSpec, RestartPolicy, VmRef,
+    Cancel, Deadline, HostPath, HostRef, Invocation, LogSpec, Policy, PortSpec, RestartPolicy, VmRef,
 };
 use crate::plan::{Action, StageContent, Step};
-use crate::runner::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Status};
+use crate::runner::{FileSnapshot, Output, RunError, Status};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -79,32 +79,6 @@ impl Runner for FakeHost {
 
     fn exists(&self, path: &HostPath, _: &Wait) -> Result<bool, RunError> {
         Ok(self.files.contains_key(path.as_str()))
-    }
-
-    fn start(&self, _: &Invocation, _: &HostPath, _: &Wait) -> Result<ProcessRef, RunError> {
-        unreachable!("observing starts nothing")
-    }
-
-    fn is_running(&self, _: &ProcessRef, _: &Wait) -> Result<bool, RunError> {
-        unreachable!("observing starts nothing")
-    }
-
-    fn stop(&self, _: &ProcessRef, _: &Wait) -> Result<(), RunError> {
-        unreachable!("observing stops nothing")
-    }
-
-    fn replace(
-        &self,
-        _: &HostPath,
-        _: Option<&FileSnapshot>,
-        _: Option<&Digest>,
-        _: &Wait,
-    ) -> Result<(), RunError> {
-        unreachable!("observing changes nothing")
-    }
-
-    fn open(&self, _: &EndpointSpec, _: &Wait) -> Result<Box<dyn ReadWrite>, RunError> {
-        unreachable!("observing opens nothing")
     }
 }
 
