@@ -9,14 +9,14 @@ mod console;
 mod helper;
 #[cfg(windows)]
 #[path = "wine/native.rs"]
-mod place;
+pub mod place;
 #[cfg(unix)]
 #[path = "wine/under_wine.rs"]
-mod place;
+pub mod place;
 #[path = "wine/powershell.rs"]
 mod powershell;
 #[path = "wine/rig.rs"]
-mod rig;
+pub mod rig;
 
 use crate::bytes::random;
 use crate::kit::{Sandbox, read_until};

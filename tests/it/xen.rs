@@ -4,6 +4,7 @@ mod joined;
 mod pool;
 mod ssh;
 mod tunnel;
+mod windows;
 mod xapi;
 mod xl;
 
@@ -20,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(ssh::trials());
     trials.extend(joined::trials());
     trials.extend(pool::trials());
+    trials.extend(windows::trials());
     trials.extend(tunnel::trials());
     trials.push(trial(
         "a_host_without_a_toolstack_is_named",

@@ -68,7 +68,13 @@ fn on_path(link: PathBuf) -> PathBuf {
         return link;
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut places = std::env::split_paths(&path).map(|folder| folder.join(&link));
+    // Windows' programs are called without their ending.
+    let file = if cfg!(windows) {
+        link.with_extension(std::env::consts::EXE_EXTENSION)
+    } else {
+        link.clone()
+    };
+    let mut places = std::env::split_paths(&path).map(|folder| folder.join(&file));
     places.find(|place| place.exists()).unwrap_or(link)
 }
 
