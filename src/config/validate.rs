@@ -9,7 +9,7 @@ mod word;
 use crate::config::node::{FieldPath, Issue, Node};
 use crate::model::near::nearest;
 use crate::model::profile::{
-    Bitlocker, ConsoleMode, DEFAULT_MEMORY, DebuggerProfile, HostProfile, Profile, Secret, SecureBoot,
+    Bitlocker, DEFAULT_MEMORY, DebuggerProfile, GuestOs, HostProfile, Profile, Secret, SecureBoot,
     TargetProfile, TransportProfile, VmDescription, VmProfile,
 };
 use crate::model::{
@@ -357,19 +357,14 @@ fn unserved_keys(target: &TargetProfile, hypervisor: HypervisorKind) -> Vec<Stri
     let is_glob = matches!(&target.vm, VmProfile::Name(name) if name.contains(['*', '?']));
     [
         ("vm", is_glob),
-        ("guest.ssh", guest.is_some_and(|guest| guest.ssh.is_some())),
-        ("guest.sudo", guest.is_some_and(|guest| guest.sudo)),
+        // A Linux guest's inside is `vmserial guest linux`'s.
+        (
+            "guest.ssh",
+            guest.is_some_and(|guest| guest.os == GuestOs::Windows && guest.ssh.is_some()),
+        ),
         (
             "guest.password",
-            guest.is_some_and(|guest| guest.password.is_some()),
-        ),
-        (
-            "guest.console",
-            guest.is_some_and(|guest| guest.console == Some(ConsoleMode::Persistent)),
-        ),
-        (
-            "guest.boot_entry",
-            guest.is_some_and(|guest| guest.boot_entry.is_some()),
+            guest.is_some_and(|guest| guest.os == GuestOs::Windows && guest.password.is_some()),
         ),
         (
             "guest.bitlocker",

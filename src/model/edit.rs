@@ -14,6 +14,10 @@ pub enum FileFormat {
     XlCfg,
     /// Rules as `iptables-save` writes them; a key is a rule of the table `filter` (`-A CHAIN …`), its value `filter`.
     Iptables,
+    /// A file in which blocks of ours stand between marks; a key is a block's name, its value the block's lines.
+    Marked,
+    /// A boot entry of the Boot Loader Specification.
+    LoaderEntry,
     /// A file that is wholly ours; its one key is the empty string, its value the whole text.
     Whole,
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
 
-/// A host: this machine, or one that is reached through SSH.
+/// A host: this machine, one that is reached through SSH, or a guest through its console.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HostRef {
@@ -13,6 +13,8 @@ pub enum HostRef {
     Local,
     /// `[user@]host[:port]`, as written.
     Ssh(String),
+    /// A guest behind its serial console: the endpoint of its port, with our role, as it is written.
+    Serial(String),
 }
 
 impl fmt::Display for HostRef {
@@ -20,6 +22,7 @@ impl fmt::Display for HostRef {
         match self {
             Self::Local => formatter.write_str("this machine"),
             Self::Ssh(destination) => formatter.write_str(destination),
+            Self::Serial(endpoint) => write!(formatter, "the serial console {endpoint}"),
         }
     }
 }
@@ -28,6 +31,9 @@ impl fmt::Display for HostRef {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostLogin {
+    /// Who logs in on a serial console. (SSH's user stands in its destination.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Password for SSH and `sudo`, where they ask for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Secret>,

@@ -1,7 +1,7 @@
 //! Edits keyed files: reads the values of keys, sets and removes keys, leaves every other byte alone.
 
 use crate::model::{EditOperation, FileFormat, HostPath};
-use crate::render::{iptables, vmx, xl_cfg};
+use crate::render::{iptables, loader_entry, marked, vmx, xl_cfg};
 use std::collections::BTreeMap;
 
 /// The file cannot be edited key by key.
@@ -50,31 +50,84 @@ pub fn values(
     bytes: Option<&[u8]>,
     keys: &[&str],
 ) -> Result<BTreeMap<String, Option<String>>, EditError> {
-    let file = match (format, bytes) {
-        (FileFormat::Iptables, Some(bytes)) => {
-            let file = iptables::RuleFile::parse(bytes)?;
-            return keys
-                .iter()
-                .map(|key| Ok(((*key).to_owned(), file.value(key)?)))
-                .collect();
-        }
-        (FileFormat::Whole, bytes) => {
-            let text = bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-            return Ok(keys.iter().map(|key| ((*key).to_owned(), text.clone())).collect());
-        }
-        (_, None) => return Ok(keys.iter().map(|key| ((*key).to_owned(), None)).collect()),
-        (FileFormat::Vmx, Some(bytes)) => vmx::VmxFile::parse(bytes)?,
-        (FileFormat::XlCfg, Some(bytes)) => {
-            let file = xl_cfg::XlCfg::parse(bytes)?;
-            return keys
-                .iter()
-                .map(|key| Ok(((*key).to_owned(), file.value(key)?)))
-                .collect();
-        }
+    let Some(bytes) = bytes else {
+        return Ok(keys.iter().map(|key| ((*key).to_owned(), None)).collect());
     };
+    match format {
+        FileFormat::Whole => {
+            let text = String::from_utf8_lossy(bytes).into_owned();
+            Ok(keys
+                .iter()
+                .map(|key| ((*key).to_owned(), Some(text.clone())))
+                .collect())
+        }
+        FileFormat::Iptables => values_in::<iptables::RuleFile>(bytes, keys),
+        FileFormat::XlCfg => values_in::<xl_cfg::XlCfg>(bytes, keys),
+        FileFormat::Vmx => values_in::<vmx::VmxFile>(bytes, keys),
+        FileFormat::Marked => values_in::<marked::MarkedFile>(bytes, keys),
+        FileFormat::LoaderEntry => values_in::<loader_entry::LoaderEntry>(bytes, keys),
+    }
+}
+
+/// A file of keys with values.
+trait Keyed: Sized {
+    fn parse(bytes: &[u8]) -> Result<Self, EditError>;
+    fn value(&self, key: &str) -> Result<Option<String>, EditError>;
+    fn set(&mut self, key: &str, value: &str) -> Result<(), EditError>;
+    fn remove(&mut self, key: &str) -> Result<(), EditError>;
+    fn into_bytes(self) -> Vec<u8>;
+}
+
+/// Each editor has these by the same names.
+macro_rules! keyed {
+    ($($file:ty),*) => {
+        $(impl Keyed for $file {
+            fn parse(bytes: &[u8]) -> Result<Self, EditError> {
+                Ok(<$file>::parse(bytes)?)
+            }
+            fn value(&self, key: &str) -> Result<Option<String>, EditError> {
+                Ok(<$file>::value(self, key)?)
+            }
+            fn set(&mut self, key: &str, value: &str) -> Result<(), EditError> {
+                Ok(<$file>::set(self, key, value)?)
+            }
+            fn remove(&mut self, key: &str) -> Result<(), EditError> {
+                Ok(<$file>::remove(self, key)?)
+            }
+            fn into_bytes(self) -> Vec<u8> {
+                <$file>::into_bytes(self)
+            }
+        })*
+    };
+}
+
+keyed!(
+    iptables::RuleFile,
+    xl_cfg::XlCfg,
+    vmx::VmxFile,
+    marked::MarkedFile,
+    loader_entry::LoaderEntry
+);
+
+fn values_in<F: Keyed>(bytes: &[u8], keys: &[&str]) -> Result<BTreeMap<String, Option<String>>, EditError> {
+    let file = F::parse(bytes)?;
     keys.iter()
         .map(|key| Ok(((*key).to_owned(), file.value(key)?)))
         .collect()
+}
+
+fn apply_in<F: Keyed>(
+    bytes: Option<&[u8]>,
+    operations: &[EditOperation],
+) -> Result<Option<Vec<u8>>, EditError> {
+    let mut file = F::parse(bytes.unwrap_or_default())?;
+    for operation in operations {
+        match operation {
+            EditOperation::Set { key, value } => file.set(key, value)?,
+            EditOperation::Remove { key } => file.remove(key)?,
+        }
+    }
+    Ok(Some(file.into_bytes()))
 }
 
 /// Returns the path that is there while somebody else holds the file in memory and will write it over; `None` where no
@@ -82,7 +135,11 @@ pub fn values(
 pub fn lock_of(format: FileFormat, path: &HostPath) -> Option<HostPath> {
     match format {
         FileFormat::Vmx => Some(vmx::lock_of(path)),
-        FileFormat::XlCfg | FileFormat::Iptables | FileFormat::Whole => None,
+        FileFormat::XlCfg
+        | FileFormat::Iptables
+        | FileFormat::Marked
+        | FileFormat::LoaderEntry
+        | FileFormat::Whole => None,
     }
 }
 
@@ -105,35 +162,10 @@ pub fn apply(
                 Some(operation) => operation.value().map(|text| text.as_bytes().to_vec()),
             })
         }
-        FileFormat::Iptables => {
-            let mut file = iptables::RuleFile::parse(bytes.unwrap_or_default())?;
-            for operation in operations {
-                match operation {
-                    EditOperation::Set { key, value } => file.set(key, value)?,
-                    EditOperation::Remove { key } => file.remove(key)?,
-                }
-            }
-            Ok(Some(file.into_bytes()))
-        }
-        FileFormat::XlCfg => {
-            let mut file = xl_cfg::XlCfg::parse(bytes.unwrap_or_default())?;
-            for operation in operations {
-                match operation {
-                    EditOperation::Set { key, value } => file.set(key, value)?,
-                    EditOperation::Remove { key } => file.remove(key)?,
-                }
-            }
-            Ok(Some(file.into_bytes()))
-        }
-        FileFormat::Vmx => {
-            let mut file = vmx::VmxFile::parse(bytes.unwrap_or_default())?;
-            for operation in operations {
-                match operation {
-                    EditOperation::Set { key, value } => file.set(key, value)?,
-                    EditOperation::Remove { key } => file.remove(key)?,
-                }
-            }
-            Ok(Some(file.into_bytes()))
-        }
+        FileFormat::Iptables => apply_in::<iptables::RuleFile>(bytes, operations),
+        FileFormat::XlCfg => apply_in::<xl_cfg::XlCfg>(bytes, operations),
+        FileFormat::Vmx => apply_in::<vmx::VmxFile>(bytes, operations),
+        FileFormat::Marked => apply_in::<marked::MarkedFile>(bytes, operations),
+        FileFormat::LoaderEntry => apply_in::<loader_entry::LoaderEntry>(bytes, operations),
     }
 }

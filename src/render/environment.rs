@@ -14,6 +14,18 @@ pub const TEMPLATES: &[(&str, &str)] = &[
         include_str!("../../templates/gdb/session.gdb.j2"),
     ),
     (
+        "guest/grub-default.cfg",
+        include_str!("../../templates/guest/grub-default.cfg.j2"),
+    ),
+    (
+        "guest/grub-entry.cfg",
+        include_str!("../../templates/guest/grub-entry.cfg.j2"),
+    ),
+    (
+        "guest/loader-entry.conf",
+        include_str!("../../templates/guest/loader-entry.conf.j2"),
+    ),
+    (
         "powershell/envelope.ps1",
         include_str!("../../templates/powershell/envelope.ps1.j2"),
     ),
@@ -144,6 +156,10 @@ fn environment() -> Environment<'static> {
     environment.add_filter("digits", |text: String| invalid(quote::digits(&text)));
     environment.add_filter("gdb", |text: String| invalid(quote::gdb_word(&text)));
     environment.add_filter("gdb_address", |text: String| invalid(quote::gdb_address(&text)));
+    environment.add_filter("grub", |text: String| invalid(quote::grub_word(&text)));
+    environment.add_filter("kernel_arguments", |text: String| {
+        invalid(quote::kernel_arguments(&text))
+    });
     environment.add_filter("one_line", |text: String| invalid(quote::one_line(&text)));
     environment.add_filter("ps", |value: Value| ps(&value));
     environment.add_filter("qemu_config", |text: String| {

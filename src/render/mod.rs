@@ -3,6 +3,8 @@
 pub mod edit;
 pub mod environment;
 pub mod iptables;
+pub mod loader_entry;
+pub mod marked;
 pub mod powershell;
 pub mod qemu;
 pub mod qmp;

@@ -186,6 +186,35 @@ pub fn one_line(value: &str) -> Result<String, QuoteError> {
     Ok(value.to_owned())
 }
 
+/// Passes arguments of a kernel's command line, which boot loaders and shells take as they are.
+///
+/// # Errors
+///
+/// Whatever one of them would take for more than a word is refused.
+pub fn kernel_arguments(value: &str) -> Result<String, QuoteError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b" =,.:/_-@+%!*".contains(&byte);
+    if !value.bytes().all(plain) {
+        return Err(refuse(
+            "a kernel's command line",
+            "quotes, variables or anything else that a boot loader reads",
+            value,
+        ));
+    }
+    Ok(value.to_owned())
+}
+
+/// Quotes one word of GRUB's language, in single quotes as a shell does it.
+///
+/// # Errors
+///
+/// Line breaks and NUL are refused.
+pub fn grub_word(value: &str) -> Result<String, QuoteError> {
+    if value.contains(['\n', '\r', '\0']) {
+        return Err(refuse("GRUB's configuration", "a line break or NUL", value));
+    }
+    Ok(format!("'{}'", value.replace('\'', r"'\''")))
+}
+
 /// Passes a number in decimal, the part of a name that counts.
 ///
 /// # Errors

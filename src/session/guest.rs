@@ -1,6 +1,7 @@
 //! Looks at a Linux guest and plans what is wanted of it, through any runner that reaches it.
 
 use crate::guest::linux::LinuxFacts;
+use crate::guest::linux::boot::{self, BootWish};
 use crate::guest::linux::facts::OBSERVE;
 use crate::guest::linux::live::{self, Files, LiveWish, Place, look_at_echo};
 use crate::model::{FailureKind, HostPath, Invocation, Problem, Wait};
@@ -13,6 +14,8 @@ use crate::runner::{RunError, Runner};
 pub struct LinuxWish {
     /// Without a reboot.
     pub live: LiveWish,
+    /// From the next boot on.
+    pub boot: BootWish,
 }
 
 /// Looks at a guest, or at the root folder of one.
@@ -57,11 +60,16 @@ pub fn plan(
     if wish.live.keep_sysrq {
         read(runner, place, live::SYSCTL, &mut files, wait)?;
     }
+    for path in boot::files_to_read(facts, &wish.boot) {
+        read(runner, place, &path, &mut files, wait)?;
+    }
     let echoes = match &wish.live.no_echo {
         Some(tty) => Some(echoes(runner, tty, wait)?),
         None => None,
     };
-    live::steps(place, facts, &wish.live, echoes, &files)
+    let mut steps = live::steps(place, facts, &wish.live, echoes, &files)?;
+    steps.extend(boot::steps(place, facts, &wish.boot, &files)?);
+    Ok(steps)
 }
 
 fn read(

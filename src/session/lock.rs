@@ -104,7 +104,7 @@ impl Locks {
 fn host_key(host: &HostRef) -> String {
     match host {
         HostRef::Local => String::new(),
-        HostRef::Ssh(destination) => destination.clone(),
+        HostRef::Ssh(destination) | HostRef::Serial(destination) => destination.clone(),
     }
 }
 

@@ -45,6 +45,8 @@ pub fn host_journal(
     let folder = match host {
         HostRef::Local => local_folder.map(|folder| store(hosts, folder)).transpose()?,
         HostRef::Ssh(_) => far_folder(hosts, host, Access::Look, "")?,
+        // A guest behind its console keeps none: what is there is a debuggee, and may be thrown away.
+        HostRef::Serial(_) => None,
     };
     let folder = folder.ok_or_else(|| {
         let message = format!("{host} keeps no copies of journal entries");

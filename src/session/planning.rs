@@ -10,8 +10,10 @@ use crate::plan::{HostPlan, Plan, PlanContext, PlannedPort, Stage, StageContent,
 use crate::runner::Runner;
 use crate::runner::local::Local;
 use crate::runner::ssh::SshRunner;
+use crate::session::serial::Consoles;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Gives a target's runner and driver: the real ones, or a test's.
 pub trait Hosts: Sync {
@@ -34,6 +36,8 @@ pub trait Hosts: Sync {
 #[derive(Debug, Clone)]
 pub struct RealHosts {
     run: HostPath,
+    /// Logged out when the last of us goes.
+    consoles: Arc<Consoles>,
 }
 
 impl RealHosts {
@@ -41,6 +45,7 @@ impl RealHosts {
     pub fn new(state: &Path) -> Self {
         Self {
             run: HostPath::new(state.join("run").to_string_lossy()),
+            consoles: Arc::new(Consoles::new(state.to_owned())),
         }
     }
 }
@@ -50,6 +55,7 @@ impl Hosts for RealHosts {
         match host {
             HostRef::Local => Ok(Box::new(Local::new())),
             HostRef::Ssh(destination) => Ok(Box::new(SshRunner::new(destination))),
+            HostRef::Serial(endpoint) => Ok(Box::new(self.consoles.runner(endpoint))),
         }
     }
 

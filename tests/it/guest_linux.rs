@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 pub fn trials() -> Vec<Trial> {
-    let all: [(&str, fn()); 5] = [
+    let all: [(&str, fn()); 8] = [
         (
             "a_kernel_without_kgdb_is_told_at_once",
             a_kernel_without_kgdb_is_told_at_once,
@@ -16,6 +16,18 @@ pub fn trials() -> Vec<Trial> {
         (
             "a_mounted_guest_keeps_sysrq_and_gets_it_back",
             a_mounted_guest_keeps_sysrq_and_gets_it_back,
+        ),
+        (
+            "a_boot_entry_is_one_that_grub_takes_and_goes_without_a_trace",
+            a_boot_entry_is_one_that_grub_takes_and_goes_without_a_trace,
+        ),
+        (
+            "by_hand_prints_the_lines_and_wants_a_terminal",
+            by_hand_prints_the_lines_and_wants_a_terminal,
+        ),
+        (
+            "an_apply_tells_what_is_left_for_the_guest",
+            an_apply_tells_what_is_left_for_the_guest,
         ),
         ("what_has_no_way_in_is_refused", what_has_no_way_in_is_refused),
         (
@@ -193,4 +205,129 @@ fn a_profile_names_the_way_and_the_port() {
         ),
     );
     assert!(ssh.code != Some(0) && ssh.stderr.contains("127.0.0.1"), "{ssh:?}");
+}
+
+/// The root of a Debian guest with GRUB, whose configuration GRUB's own checker takes.
+fn debian(sandbox: &Sandbox) -> String {
+    let root = root(sandbox, ABLE);
+    let grub = include_str!("../data/guest/debian-12.grub.cfg");
+    fs::write(Path::new(&root).join("boot/grub/grub.cfg"), grub).unwrap();
+    fs::create_dir_all(Path::new(&root).join("etc/default/grub.d")).unwrap();
+    root
+}
+
+/// Every file below a folder, with its content.
+fn tree(folder: &Path) -> std::collections::BTreeMap<String, Vec<u8>> {
+    let mut all = std::collections::BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            all.extend(tree(&path));
+        } else {
+            all.insert(path.display().to_string(), fs::read(&path).unwrap());
+        }
+    }
+    all
+}
+
+fn a_boot_entry_is_one_that_grub_takes_and_goes_without_a_trace() {
+    let sandbox = Sandbox::new();
+    let root = debian(&sandbox);
+    let custom = Path::new(&root).join("boot/grub/custom.cfg");
+    // Somebody's own lines in that file stay, whatever becomes of ours.
+    fs::write(&custom, "set color_normal=white/black").unwrap();
+    let before = tree(Path::new(&root));
+    let words = format!(
+        "--root {root} --tty ttyS1 --boot-entry --kgdbwait --nokaslr --append loglevel=8 --console ttyS0 --menu --menu-on-serial 0"
+    );
+    let applied = guest(&sandbox, &format!("{words} --yes"));
+    assert_eq!(applied.code, Some(0), "{applied:?}");
+    let checked = std::process::Command::new("grub-script-check")
+        .arg(&custom)
+        .output()
+        .expect("grub-common is installed");
+    assert!(checked.status.success(), "{checked:?}");
+    let text = fs::read_to_string(&custom).unwrap();
+    let line = "\tlinux\t/boot/vmlinuz-6.1.0-28-amd64 root=UUID=4492a93c-91e2-4979-b5b9-71e32901511c ro  quiet \
+        kgdboc=ttyS1,115200 kgdbwait rodata=off nokaslr sysrq_always_enabled loglevel=8\n";
+    assert!(
+        text.contains(line) && text.contains("--id 'vmserial-kgdb' {"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("savedefault"),
+        "it would become the default: {text}"
+    );
+    // What is sourced by a shell is sound for one.
+    let settings = Path::new(&root).join("etc/default/grub.d/90-vmserial.cfg");
+    let sourced = std::process::Command::new("sh")
+        .args([
+            "-eu",
+            "-c",
+            "GRUB_CMDLINE_LINUX=quiet; . \"$0\"; echo \"$GRUB_CMDLINE_LINUX|$GRUB_TIMEOUT|$GRUB_TERMINAL\"",
+        ])
+        .arg(&settings)
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&sourced.stdout),
+        "quiet console=tty0 console=ttyS0,115200|5|console serial\n"
+    );
+    let again = guest(&sandbox, &format!("{words} --yes"));
+    assert!(again.stderr.starts_with("Nothing to change."), "{again:?}");
+    let shown = guest(&sandbox, &format!("--root {root} --show"));
+    for part in [
+        "one made by hand in `/boot/grub/grub.cfg`",
+        "vmserial's in `/boot/grub/custom.cfg`",
+    ] {
+        assert!(shown.stdout.contains(part), "{part}: {shown:?}");
+    }
+    let undone = sandbox.run(["undo", "--yes"]);
+    assert_eq!(undone.code, Some(0), "{undone:?}");
+    assert_eq!(tree(Path::new(&root)), before);
+    // A line of somebody else's that came meanwhile survives an undo.
+    assert_eq!(guest(&sandbox, &format!("{words} --yes")).code, Some(0));
+    let text = fs::read_to_string(&custom).unwrap();
+    fs::write(&custom, format!("{text}set timeout=9\n")).unwrap();
+    assert_eq!(sandbox.run(["undo", "--yes"]).code, Some(0));
+    assert_eq!(
+        fs::read_to_string(&custom).unwrap(),
+        "set color_normal=white/black\nset timeout=9\n"
+    );
+    let once = guest(&sandbox, &format!("{words} --once --yes"));
+    assert_eq!(once.code, Some(5), "{once:?}");
+}
+
+fn by_hand_prints_the_lines_and_wants_a_terminal() {
+    let sandbox = Sandbox::new();
+    let heard = sandbox.endpoint("connect:unix", "port");
+    let ended = guest(&sandbox, &format!("--by-hand --tty ttyS1 --heard {heard}"));
+    assert_eq!(ended.code, Some(5), "{ended:?}");
+    let lines: Vec<&str> = ended.stdout.lines().collect();
+    assert_eq!(
+        lines[1],
+        "echo ttyS1,115200 > /sys/module/kgdboc/parameters/kgdboc"
+    );
+    assert_eq!(lines.len(), 4, "{ended:?}");
+    assert!(ended.stderr.contains("no terminal to wait on"), "{ended:?}");
+    let planned = guest(&sandbox, "--by-hand --tty ttyS1 --plan");
+    assert_eq!(planned.code, Some(0), "{planned:?}");
+    assert_eq!(guest(&sandbox, "--by-hand --keep-sysrq").code, Some(2));
+}
+
+fn an_apply_tells_what_is_left_for_the_guest() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("x.vmx"), "config.version = \"8\"\n").unwrap();
+    fs::write(
+        sandbox.path("lab.yaml"),
+        "version: 1\ntargets:\n  dev: {host: vmware, vm: x.vmx, ports: [{port: 1, as: gdb}], guest: {os: linux, ssh: g, boot_entry: {nokaslr: true}}}\n",
+    )
+    .unwrap();
+    let profile = sandbox.path("lab.yaml").display().to_string();
+    let planned = sandbox.run(["plan", &profile]);
+    assert_eq!(planned.code, Some(0), "{planned:?}");
+    assert!(
+        planned.stderr.contains("`vmserial guest linux dev`"),
+        "{planned:?}"
+    );
 }

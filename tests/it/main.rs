@@ -30,6 +30,7 @@ mod exec;
 mod faults;
 mod guest;
 mod guest_linux;
+mod guest_serial;
 mod helper;
 mod helper_bridge;
 mod helper_rig;
@@ -122,6 +123,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(telnet_peers::trials());
     trials.extend(wine::trials());
     trials.extend(guest_linux::trials());
+    trials.extend(guest_serial::trials());
     trials.extend(xen::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -235,6 +235,7 @@ fn sudo_with_and_without_a_password(runner: &SshRunner) {
         set_login(
             "lab",
             HostLogin {
+                user: None,
                 password: password
                     .map(|text| vmserial::model::profile::Secret::Command(format!("printf %s '{text}'"))),
                 sudo: true,

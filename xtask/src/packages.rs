@@ -51,6 +51,7 @@ const PACKAGES: &[Package] = &[
         "the server of RFC 2217 in tests, and the peer in benchmarks",
     ),
     ("inetutils-telnet", "the client of telnet in tests"),
+    ("grub-common", "checks the boot entries that are made for guests"),
     ("procps", "the tests look for left-over processes"),
     ("util-linux", "taskset for benchmarks"),
 ];

@@ -3,6 +3,7 @@
 use crate::cli::change::{ChangeArgs, chosen, options};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
+use crate::cli::target::guests_to_prepare;
 use crate::cli::ui::Ui;
 use crate::plan::show;
 use crate::session::apply::{ApplyOptions, plan_and_apply};
@@ -47,6 +48,9 @@ pub fn run(args: &ApplyArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
             "journal": applied.journal,
             "plan": show::json(&applied.plan),
         }))?;
+    }
+    for sentence in guests_to_prepare(&args.targets, context)? {
+        ui.status(&sentence);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 use crate::cli::change::{chosen, options};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
+use crate::cli::target::guests_to_prepare;
 use crate::cli::ui::Ui;
 use crate::model::FailureKind;
 use crate::session::Front;
@@ -35,6 +36,9 @@ pub fn run(args: &PlanArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
     let options = options(Consent::ShowOnly, Interrupt::catch()?, context);
     let Planned { plan, refused } = plan_only(&RealHosts::new(&context.state), &targets, &options)?;
     ui.planned(&plan)?;
+    for sentence in guests_to_prepare(&args.targets, context)? {
+        ui.status(&sentence);
+    }
     if let Some(problem) = refused {
         return Err(problem.into());
     }

@@ -31,18 +31,13 @@ targets:
     ports: [{port: 1, as: kd, tunnel: ssh}, {port: 2, as: console, firewall: {allow_from: any}}]
     guest: {os: linux, ssh: g, sudo: true, password: {env: A}, console: persistent, boot_entry: {}}
     debugger: {kind: gdb, modules: [m]}
-  b: {host: here, vm: y, ports: [{port: 1, as: kd}], guest: {os: windows, bitlocker: suspend}}
+  b: {host: here, vm: y, ports: [{port: 1, as: kd}], guest: {os: windows, ssh: w, password: {env: A}, bitlocker: suspend}}
 joins: [{a: a/1, b: b/1, as: kd}]
 ";
     let of_host = ["hosts.here.password", "hosts.here.sudo"];
     let a = [
         "ports[1].firewall",
         "vm",
-        "guest.ssh",
-        "guest.sudo",
-        "guest.password",
-        "guest.console",
-        "guest.boot_entry",
         "debugger.modules",
         "secure_boot",
         "host_sysrq",
@@ -54,7 +49,11 @@ joins: [{a: a/1, b: b/1, as: kd}]
             ("a".to_owned(), strings(&a)),
             (
                 "b".to_owned(),
-                [strings(&["guest.bitlocker"]), strings(&of_host)].concat()
+                [
+                    strings(&["guest.ssh", "guest.password", "guest.bitlocker"]),
+                    strings(&of_host),
+                ]
+                .concat()
             ),
         ]
     );

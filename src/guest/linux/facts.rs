@@ -140,6 +140,8 @@ pub struct LinuxFacts {
     pub paths: BTreeSet<String>,
     /// Boot entries in files of their own.
     pub entries: Vec<String>,
+    /// Files with boot entries for kgdb, with whether they are ours.
+    pub kgdb_entries: Vec<(String, bool)>,
     /// Programs that are there.
     pub programs: BTreeSet<String>,
     /// File systems that matter.
@@ -213,6 +215,10 @@ impl LinuxFacts {
             "installed" => self.installed.push(value.to_owned()),
             "path" => self.paths.extend([value.to_owned()]),
             "entry" => self.entries.push(value.to_owned()),
+            "kgdb-entry" => {
+                let (whose, path) = pair(value)?;
+                self.kgdb_entries.push((path, whose == "ours"));
+            }
             "program" => self.programs.extend([value.to_owned()]),
             "mount" => self.mounts.push(mount(value)?),
             _ => {}

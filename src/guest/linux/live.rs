@@ -13,6 +13,8 @@ const SET_KGDBOC: &str = include_str!("../../../templates/sh/guest/set-kgdboc.sh
 const SET_VALUE: &str = include_str!("../../../templates/sh/guest/set-value.sh");
 const ECHO: &str = include_str!("../../../templates/sh/guest/echo-of-tty.sh");
 
+const SAY: &str = include_str!("../../../templates/sh/guest/say-on-ports.sh");
+
 const KGDBOC: &str = "/sys/module/kgdboc/parameters/kgdboc";
 const SYSRQ: &str = "/proc/sys/kernel/sysrq";
 const PRINTK: &str = "/proc/sys/kernel/printk";
@@ -121,6 +123,12 @@ fn script(text: &str, arguments: &[&str]) -> Vec<String> {
 /// Returns the look at whether a port echoes: `on` or `off`.
 pub fn look_at_echo(tty: &str) -> Invocation {
     Invocation::reads("sh", script(ECHO, &[&format!("/dev/{tty}")]))
+}
+
+/// Returns the command that says `MARK-ttyS0.` on ttyS0, and so on each of these ports.
+pub fn say_on_ports(names: &[&str], mark: &str) -> Invocation {
+    let arguments: Vec<&str> = std::iter::once(mark).chain(names.iter().copied()).collect();
+    Invocation::reads("sh", script(SAY, &arguments))
 }
 
 /// Plans what is set in the running guest. `echoes`: what [`look_at_echo`] said of the port of [`LiveWish::no_echo`].

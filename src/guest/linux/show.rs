@@ -57,6 +57,7 @@ mod tests {
                    A boot entry with `nokaslr` leaves it where vmlinux says (`--boot-entry --nokaslr`).
           good     console: ttyS0; messages below level 4
           good     boot loader: GRUB (`/boot/grub/grub.cfg`)
+          -        kgdb's boot entries: none
           good     rights: root
         ");
         let value = json("root@guest", &facts);

@@ -86,6 +86,7 @@ pub fn checks(facts: &LinuxFacts) -> Vec<Check> {
         kaslr(facts),
         console(facts),
         boot_loader(facts),
+        boot_entries(facts),
         rights(facts),
     ]
 }
@@ -247,6 +248,21 @@ fn boot_loader(facts: &LinuxFacts) -> Check {
         )
         .mend("Entries for debugging are made by hand; what is set without a reboot works all the same."),
     }
+}
+
+fn boot_entries(facts: &LinuxFacts) -> Check {
+    if facts.kgdb_entries.is_empty() {
+        return Check::new("kgdb's boot entries", CheckState::NotLookedAt, "none");
+    }
+    let said: Vec<String> = facts
+        .kgdb_entries
+        .iter()
+        .map(|(path, ours)| match ours {
+            true => format!("vmserial's in `{path}`"),
+            false => format!("one made by hand in `{path}`, which is left alone"),
+        })
+        .collect();
+    Check::new("kgdb's boot entries", CheckState::Good, said.join(", "))
 }
 
 fn rights(facts: &LinuxFacts) -> Check {

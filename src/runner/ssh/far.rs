@@ -1,16 +1,17 @@
 //! The runner of a host behind SSH.
 
 use super::command::{Begun, Mark, Sudo, posix_line, stdin, windows_line};
+use super::engine;
 use super::link::{ExecFailure, Far};
-use super::{engine, files};
 use crate::model::{
     Address, Deadline, Digest, EndpointSpec, FailureKind, HostPath, HostRef, Invocation, Problem, Role,
     ScriptCall, Wait,
 };
 use crate::runner::local::tail;
+use crate::runner::posix_files::{self as files, ScriptHost};
 use crate::runner::powershell;
 use crate::runner::secret;
-use crate::runner::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Runner, Status};
+use crate::runner::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Runner};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -266,6 +267,23 @@ fn process(text: &str) -> Option<ProcessRef> {
     })
 }
 
+impl ScriptHost for SshRunner {
+    fn script_host(&self) -> &HostRef {
+        &self.host
+    }
+
+    fn run_script(
+        &self,
+        what: &str,
+        text: &str,
+        arguments: &[String],
+        input: &[u8],
+        wait: &Wait,
+    ) -> Result<Output, RunError> {
+        self.script(what, text, arguments.iter().cloned(), input, wait)
+    }
+}
+
 impl Runner for SshRunner {
     fn host(&self) -> &HostRef {
         &self.host
@@ -380,13 +398,7 @@ impl Runner for SshRunner {
     }
 
     fn exists(&self, path: &HostPath, wait: &Wait) -> Result<bool, RunError> {
-        let what = format!("look for `{path}`");
-        let output = self.script(&what, "[ -e \"$1\" ]", [path.as_str().to_owned()], b"", wait)?;
-        match output.status {
-            Status::Exited(0) => Ok(true),
-            Status::Exited(1) => Ok(false),
-            _ => files::succeeded(&what, &self.host, output).map(|_| false),
-        }
+        files::exists(self, path, wait)
     }
 
     fn open(&self, endpoint: &EndpointSpec, wait: &Wait) -> Result<Box<dyn ReadWrite>, RunError> {

@@ -6,7 +6,6 @@
 pub mod command;
 mod engine;
 mod far;
-mod files;
 mod link;
 pub mod options;
 pub mod stream;

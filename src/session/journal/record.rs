@@ -197,7 +197,7 @@ impl EntryData {
             if !self.hosts.contains(&step.host) {
                 self.hosts.push(step.host.clone());
             }
-            if let HostRef::Ssh(destination) = &step.host {
+            if let HostRef::Ssh(destination) | HostRef::Serial(destination) = &step.host {
                 let login = login(destination);
                 if !login.is_plain() {
                     self.logins.insert(destination.clone(), login);

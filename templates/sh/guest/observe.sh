@@ -4,7 +4,8 @@ r=${1%/}
 say() { printf '%s %s\n' "$1" "$2"; }
 # Prints the lines of a file, each behind a name.
 lines() { [ -r "$2" ] && while IFS= read -r l || [ -n "$l" ]; do say "$1" "$l"; done < "$2"; }
-first() { [ -r "$2" ] && IFS= read -r l < "$2"; [ -n "${l:-}" ] && say "$1" "$l"; l=; }
+# Whole reads: a file of /proc/sys gives one byte only to who reads byte by byte, as `read` does.
+first() { l=; [ -r "$2" ] && l=$(cat "$2" 2>/dev/null); [ -n "$l" ] && say "$1" "$l"; l=; }
 there() { command -v "$1" >/dev/null 2>&1; }
 
 say observe 1
@@ -21,7 +22,7 @@ if [ -z "$r" ]; then
   done
   [ -e /sys/module/kgdboc ] && say kgdboc-module there
   f=/sys/module/kgdboc/parameters/kgdboc
-  if [ -r "$f" ]; then IFS= read -r l < "$f"; say kgdboc "$l"; l=; fi
+  [ -r "$f" ] && say kgdboc "$(cat "$f")"
   for f in /sys/class/tty/ttyS[0-9]*; do
     [ -r "$f/type" ] || continue
     IFS= read -r t < "$f/type"; p=; i=
@@ -75,6 +76,12 @@ for f in /boot/grub/grub.cfg /boot/grub2/grub.cfg /boot/grub/custom.cfg /boot/gr
 done
 for d in /boot/loader/entries /boot/efi/loader/entries /efi/loader/entries; do
   for f in "$r$d"/*.conf; do [ -e "$f" ] && say entry "${f#"$r"}"; done
+done
+# Entries for kgdb: ours, and those that somebody made by hand.
+for f in "$r"/boot/grub/grub.cfg "$r"/boot/grub2/grub.cfg "$r"/boot/grub/custom.cfg "$r"/boot/grub2/custom.cfg \
+  "$r"/etc/grub.d/40_custom "$r"/boot/loader/entries/*.conf "$r"/boot/efi/loader/entries/*.conf "$r"/efi/loader/entries/*.conf; do
+  [ -r "$f" ] && grep -q '^[^#]*kgdboc=' "$f" || continue
+  if grep -q 'Set by vmserial' "$f"; then say kgdb-entry "ours ${f#"$r"}"; else say kgdb-entry "other ${f#"$r"}"; fi
 done
 for f in update-grub grub-mkconfig grub2-mkconfig grubby grub-reboot grub2-reboot grub-editenv grub2-editenv bootctl \
   grub-script-check grub2-script-check update-bootloader systemctl modprobe stty sysctl; do

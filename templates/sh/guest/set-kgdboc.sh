@@ -1,6 +1,6 @@
 # $1: kgdboc's parameter. $2: its new value. A value that is refused also takes away the one that worked: it is put back.
-IFS= read -r old < "$1"
-if printf '%s\n' "$2" > "$1" && IFS= read -r now < "$1" && [ "$now" = "$2" ]; then exit 0; fi
+old=$(cat "$1")
+if printf '%s\n' "$2" > "$1" && [ "$(cat "$1")" = "$2" ]; then exit 0; fi
 echo "the kernel refused \`$2\`" >&2
 # An empty value is none: there is nothing to put back.
 if [ -n "$old" ]; then

@@ -1,63 +1,62 @@
 //! `vmserial guest linux`.
 
+mod way;
+mod wish;
+
 use crate::cli::change::{ChangeArgs, options};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::target::{GuestTarget, guest_target};
 use crate::cli::ui::Ui;
-use crate::guest::linux::live::{LiveWish, Place};
+use crate::guest::linux::by_hand::lines;
 use crate::guest::linux::{show, verdict};
-use crate::model::profile::GuestOs;
-use crate::model::{Deadline, FailureKind, HostLogin, HostRef, Problem, Wait};
-use crate::runner::ssh::options::set_login;
+use crate::model::profile::{GuestOs, VariableName};
+use crate::model::{Deadline, EndpointSpec, FailureKind, Problem, Wait};
+use crate::session::by_hand::wait_for_hand;
+use crate::session::find_tty::find_tty;
 use crate::session::guest::{LinuxWish, look, plan};
 use crate::session::host_apply::apply_to_host;
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::{Hosts as _, RealHosts};
+use crate::session::port_ear::PortEar;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-/// How long looking may take: a guest that is emulated on a loaded host is slow.
-const LOOK: Duration = Duration::from_secs(60);
+/// How long looking may take: a guest that is emulated on a loaded host is slow, and its console slower.
+const LOOK: Duration = Duration::from_secs(120);
 
-/// What kgdb and a console run at, where nothing else is said.
-const BAUD: u32 = 115_200;
+/// How long somebody may take to type a few lines.
+const TYPING: Duration = Duration::from_secs(1800);
 
-/// Makes a Linux guest ready for kernel debugging, without a reboot.
+/// Makes a Linux guest ready for kernel debugging, and back again with `vmserial undo`.
 ///
-/// Looks at the kernel's configuration, lockdown, serial ports, SysRq, console and boot loader first (`--show` ends there),
-/// then points kgdb at the port and lets BREAK and `g` break in. A kernel without kgdb is told at once.
+/// Looks at the kernel's configuration, lockdown, serial ports, SysRq, console and boot loader first (`--show` ends there), then
+/// points kgdb at the port and lets BREAK and `g` break in, without a reboot. A boot entry of its own and a console on every
+/// kernel come with the next boot. A kernel without kgdb is told at once.
 ///
 /// Example: vmserial guest linux --host root@dev --tty ttyS1 --plan
 #[derive(Debug, clap::Args)]
 pub struct LinuxArgs {
     /// A target whose profile has `guest:`, or a profile with one target
-    #[arg(value_name = "TARGET|PROFILE", conflicts_with_all = ["local", "host", "root"])]
+    #[arg(value_name = "TARGET|PROFILE", conflicts_with_all = ["local", "host", "serial", "root"])]
     words: Vec<String>,
     #[command(flatten)]
     way: WayArgs,
     /// Become root by sudo there
     #[arg(long)]
     sudo: bool,
+    /// Who logs in on a serial console
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// The environment variable with the password, for the login and for sudo
+    #[arg(long, value_name = "VARIABLE")]
+    password_env: Option<VariableName>,
     /// Only look, and tell what is missing
     #[arg(long)]
     show: bool,
-    /// kgdb's port, as the guest calls it [default: that of the profile's port with `as: gdb`]
-    #[arg(long, value_name = "ttyS0|ttyS1|…")]
-    tty: Option<String>,
-    /// Speed of the line
-    #[arg(long, value_name = "N", default_value_t = BAUD)]
-    baud: u32,
-    /// Let messages below this level reach the console (8: all)
-    #[arg(long, value_name = "1..8", value_parser = clap::value_parser!(u8).range(1..=8))]
-    log_level: Option<u8>,
-    /// Do not send back what comes in on this port
-    #[arg(long, value_name = "ttyS0|…")]
-    no_echo: Option<String>,
-    /// Keep kernel.sysrq = 1 for the boots to come (/etc/sysctl.d)
-    #[arg(long)]
-    keep_sysrq: bool,
+    #[command(flatten)]
+    wish: wish::WishArgs,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -72,9 +71,15 @@ pub struct WayArgs {
     /// The guest's own SSH
     #[arg(long, value_name = "[USER@]HOST")]
     host: Option<String>,
+    /// The guest's serial console: an endpoint, with our role
+    #[arg(long, value_name = "ENDPOINT")]
+    serial: Option<EndpointSpec>,
     /// The folder where the guest's disk is mounted: files only, nothing that runs
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// None: print the lines to type as root, and wait until the wire shows that they worked
+    #[arg(long)]
+    by_hand: bool,
 }
 
 /// Runs `vmserial guest linux`.
@@ -91,19 +96,31 @@ pub fn run(args: &LinuxArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
     if let Some(target) = &target {
         check_os(target)?;
     }
-    let place = place(args, target.as_ref())?;
     let hosts = RealHosts::new(&context.state);
     let options = options(args.change.consent(), Interrupt::catch()?, context);
-    let runner = hosts.runner(&place.host)?;
-    let wait = || {
+    let wait = |time| {
         Wait::new(
-            Deadline::after(Instant::now(), LOOK),
+            Deadline::after(Instant::now(), time),
             options.interrupt.soft.clone(),
             "the guest",
         )
     };
+    let wish = args.wish.wish(target.as_ref());
+    let Some(place) = way::place(args, target.as_ref(), &hosts)? else {
+        return by_hand(args, &wish, target.as_ref(), &hosts, context, ui, &wait(TYPING));
+    };
+    let runner = hosts.runner(&place.host)?;
+    let root = place.root.as_deref();
+    let mut wish = wish;
+    if let Some(word) = &args.wish.find {
+        let port = way::port_to_hear(word, target.as_ref(), &hosts)?;
+        let facts = look(runner.as_ref(), root, &wait(LOOK))?;
+        let name = find_tty(runner.as_ref(), &facts, &port, &context.state, &wait(LOOK))?;
+        ui.status(&format!("That port is {name} in the guest."));
+        wish = args.wish.on(name, target.as_ref());
+    }
     if args.show {
-        let facts = look(runner.as_ref(), place.root.as_deref(), &wait())?;
+        let facts = look(runner.as_ref(), root, &wait(LOOK))?;
         let shown = place.root.clone().unwrap_or_else(|| place.host.to_string());
         if ui.is_json() {
             ui.data_json(&show::json(&shown, &facts))?;
@@ -113,73 +130,84 @@ pub fn run(args: &LinuxArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         verdict::check_able(&facts)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let wish = wish(args, target.as_ref());
-    if wish == LinuxWish::default() {
-        return Err(Problem::new(FailureKind::Usage, "nothing is wanted of the guest")
-            .hint("`--show` tells how it is; `--tty ttyS1` points kgdb at that port.")
-            .into());
-    }
+    check_something(&wish)?;
     let look_and_plan = || {
-        let facts = look(runner.as_ref(), place.root.as_deref(), &wait())?;
-        plan(runner.as_ref(), &place, &facts, &wish, &wait())
+        let facts = look(runner.as_ref(), root, &wait(LOOK))?;
+        plan(runner.as_ref(), &place, &facts, &wish, &wait(LOOK))
     };
     apply_to_host(&hosts, &place.host, &look_and_plan, &options, ui)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// Finds how the guest is reached, and notes how one logs in there.
-fn place(args: &LinuxArgs, target: Option<&GuestTarget>) -> Result<Place, Failure> {
-    let mut place = Place {
-        host: HostRef::Local,
-        target: target.map(|target| target.spec.name.clone()),
-        root: None,
-    };
-    let way = &args.way;
-    if let Some(root) = &way.root {
-        let root = std::path::absolute(root)?;
-        if !root.is_dir() {
-            let message = format!("there is no folder `{}`", root.display());
-            return Err(Problem::new(FailureKind::NotFound, message).into());
-        }
-        place.root = Some(root.to_string_lossy().into_owned());
-        return Ok(place);
+fn check_something(wish: &LinuxWish) -> Result<(), Problem> {
+    if *wish != LinuxWish::default() {
+        return Ok(());
     }
-    if way.local {
-        return Ok(place);
-    }
-    let guest = target.map(|target| &target.guest);
-    let ssh = way
-        .host
-        .as_ref()
-        .or_else(|| guest.and_then(|guest| guest.ssh.as_ref()));
-    let Some(destination) = ssh else {
-        let message = "there is no way into the guest";
-        return Err(Problem::new(FailureKind::Usage, message)
-            .hint("Name one: `--host root@GUEST` (its SSH), `--local` (inside it), `--root DIR` (its disk, mounted), or `guest: {ssh: …}` in the profile.")
-            .into());
-    };
-    let login = HostLogin {
-        password: guest.and_then(|guest| guest.password.clone()),
-        sudo: args.sudo || guest.is_some_and(|guest| guest.sudo),
-    };
-    set_login(destination, login);
-    place.host = HostRef::Ssh(destination.clone());
-    Ok(place)
+    Err(Problem::new(FailureKind::Usage, "nothing is wanted of the guest")
+        .hint("`--show` tells how it is; `--tty ttyS1` points kgdb at that port."))
 }
 
-fn wish(args: &LinuxArgs, target: Option<&GuestTarget>) -> LinuxWish {
-    // COM2 of the VM is the guest's ttyS1 wherever the guest has no other UARTs; `--tty` says it where it has.
-    let of_profile = || target?.spec.debug_port().map(|port| port.port.linux_name());
-    let tty = args.tty.clone().or_else(of_profile);
-    LinuxWish {
-        live: LiveWish {
-            sysrq: tty.is_some() || args.keep_sysrq,
-            kgdb: tty.map(|tty| (tty, args.baud)),
-            keep_sysrq: args.keep_sysrq,
-            log_level: args.log_level,
-            no_echo: args.no_echo.clone(),
-        },
+/// Prints what is to be typed; on a terminal waits until the port shows that it worked.
+fn by_hand(
+    args: &LinuxArgs,
+    wish: &LinuxWish,
+    target: Option<&GuestTarget>,
+    hosts: &RealHosts,
+    context: &Context,
+    ui: &mut Ui,
+    wait: &Wait,
+) -> Result<ExitCode, Failure> {
+    check_something(wish)?;
+    let live = &wish.live;
+    if live.kgdb.is_none() {
+        return Err(
+            Problem::new(FailureKind::Usage, "`--by-hand` is for kgdb's port: which one?")
+                .hint("Name it as the guest calls it: `--tty ttyS1`.")
+                .into(),
+        );
     }
+    let port = match &args.wish.heard {
+        Some(word) => Some(way::port_to_hear(word, target, hosts)?),
+        None if target.is_some_and(|target| target.spec.debug_port().is_some()) => {
+            Some(way::port_to_hear("", target, hosts)?)
+        }
+        None => None,
+    };
+    // Listened to before anything is typed.
+    let mut ear = match &port {
+        Some(port) if ui.can_ask() && !args.change.plan => Some(PortEar::open(port, &context.state)?),
+        _ => None,
+    };
+    let mark = format!("vmserial-{}", std::process::id());
+    ui.status("Type these lines in the guest, as root:");
+    for line in lines(live, &mark) {
+        ui.data(&line)?;
+    }
+    if wish.boot != Default::default() {
+        ui.warning("boot entries and consoles of the next boot are made by a way in only: `--host`, `--serial`, `--local`, `--root`");
+    }
+    if args.change.plan {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(ear) = &mut ear else {
+        let why = match port {
+            Some(_) => "there is no terminal to wait on for what is typed in the guest",
+            None => "no port is known on which the guest's answer could be heard",
+        };
+        return Err(Problem::new(FailureKind::Precondition, why)
+            .hint("The lines above do it. `--heard ENDPOINT` names the port where the last one is heard.")
+            .into());
+    };
+    ui.status("Waiting for the last one to arrive at the port (Ctrl-C ends this).");
+    wait_for_hand(
+        ear,
+        live,
+        &mark,
+        &mut |problem| ui.warning(&problem.message),
+        wait,
+    )?;
+    ui.status("The guest is ready: kgdb is on that port.");
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Refuses a target whose guest is another system.

@@ -1,21 +1,44 @@
-//! Files of a host behind SSH, by small scripts: read whole, replaced in one go. (SFTP's rename does not replace.)
+//! Files of a host that runs commands, by small scripts: read whole, replaced in one go. (SFTP's rename does not replace.)
 
-use super::far::SshRunner;
 use crate::model::{Digest, HostPath, HostRef, Wait};
 use crate::runner::local::tail;
-use crate::runner::{FileSnapshot, Output, RunError, Runner as _, Status};
+use crate::runner::{FileSnapshot, Output, RunError, Status};
 use std::io;
 
-const READ: &str = include_str!("../../../templates/sh/read.sh");
-const REPLACE: &str = include_str!("../../../templates/sh/replace.sh");
-const MAKE_FOLDER: &str = include_str!("../../../templates/sh/make-folder.sh");
-const LIST: &str = include_str!("../../../templates/sh/list.sh");
+const READ: &str = include_str!("../../templates/sh/read.sh");
+const REPLACE: &str = include_str!("../../templates/sh/replace.sh");
+const MAKE_FOLDER: &str = include_str!("../../templates/sh/make-folder.sh");
+const LIST: &str = include_str!("../../templates/sh/list.sh");
 
 /// The status by which `replace.sh` says that the file is another than was expected.
 const CHANGED: Status = Status::Exited(10);
 
+/// A host that runs our scripts of POSIX sh.
+pub trait ScriptHost {
+    /// Returns the host.
+    fn script_host(&self) -> &HostRef;
+
+    /// Runs a script with these arguments, and these bytes on its standard input. `what` is told when that is not possible.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run. A status other than 0 is none.
+    fn run_script(
+        &self,
+        what: &str,
+        text: &str,
+        arguments: &[String],
+        input: &[u8],
+        wait: &Wait,
+    ) -> Result<Output, RunError>;
+}
+
 /// Turns another status than 0 of a script into the host's refusal.
-pub(super) fn succeeded(what: &str, host: &HostRef, output: Output) -> Result<Output, RunError> {
+///
+/// # Errors
+///
+/// The script's own words.
+pub fn succeeded(what: &str, host: &HostRef, output: Output) -> Result<Output, RunError> {
     if output.success() {
         return Ok(output);
     }
@@ -36,20 +59,20 @@ pub(super) fn succeeded(what: &str, host: &HostRef, output: Output) -> Result<Ou
 }
 
 /// Reads a regular file; `None` if there is none.
-pub(super) fn read(
-    runner: &SshRunner,
-    path: &HostPath,
-    wait: &Wait,
-) -> Result<Option<FileSnapshot>, RunError> {
+///
+/// # Errors
+///
+/// The host's refusal.
+pub fn read(runner: &dyn ScriptHost, path: &HostPath, wait: &Wait) -> Result<Option<FileSnapshot>, RunError> {
     let what = format!("read `{path}`");
-    let output = runner.script(&what, READ, [path.as_str().to_owned()], b"", wait)?;
-    let output = succeeded(&what, runner.host(), output)?;
+    let output = runner.run_script(&what, READ, &[path.as_str().to_owned()], b"", wait)?;
+    let output = succeeded(&what, runner.script_host(), output)?;
     if output.stdout.is_empty() {
         return Ok(None);
     }
     let parsed = parse(output.stdout);
     parsed.map(Some).ok_or_else(|| RunError::Io {
-        what: format!("{what} on {}", runner.host()),
+        what: format!("{what} on {}", runner.script_host()),
         source: io::Error::other("its mode and owner could not be read"),
     })
 }
@@ -69,8 +92,12 @@ fn parse(mut said: Vec<u8>) -> Option<FileSnapshot> {
 }
 
 /// Replaces or removes a file that has the expected digest.
-pub(super) fn replace(
-    runner: &SshRunner,
+///
+/// # Errors
+///
+/// It changed meanwhile; the host's refusal.
+pub fn replace(
+    runner: &dyn ScriptHost,
     path: &HostPath,
     new: Option<&FileSnapshot>,
     expected: Option<&Digest>,
@@ -91,25 +118,48 @@ pub(super) fn replace(
             .map_or_else(dash, |(user, group)| format!("{user}:{group}")),
     ];
     let content = new.map(|new| new.bytes.as_slice()).unwrap_or_default();
-    let output = runner.script(&what, REPLACE, arguments, content, wait)?;
+    let output = runner.run_script(&what, REPLACE, &arguments, content, wait)?;
     if output.status == CHANGED {
         return Err(RunError::Changed { path: path.clone() });
     }
-    succeeded(&what, runner.host(), output).map(|_| ())
+    succeeded(&what, runner.script_host(), output).map(|_| ())
 }
 
 /// Makes a folder for its owner only, with those above it.
-pub(super) fn make_folder(runner: &SshRunner, path: &HostPath, wait: &Wait) -> Result<(), RunError> {
+///
+/// # Errors
+///
+/// The host's refusal.
+pub fn make_folder(runner: &dyn ScriptHost, path: &HostPath, wait: &Wait) -> Result<(), RunError> {
     let what = format!("make the folder `{path}`");
-    let output = runner.script(&what, MAKE_FOLDER, [path.as_str().to_owned()], b"", wait)?;
-    succeeded(&what, runner.host(), output).map(|_| ())
+    let output = runner.run_script(&what, MAKE_FOLDER, &[path.as_str().to_owned()], b"", wait)?;
+    succeeded(&what, runner.script_host(), output).map(|_| ())
+}
+
+/// Tells whether a path exists, without opening it.
+///
+/// # Errors
+///
+/// The host's refusal.
+pub fn exists(runner: &dyn ScriptHost, path: &HostPath, wait: &Wait) -> Result<bool, RunError> {
+    let what = format!("look for `{path}`");
+    let output = runner.run_script(&what, "[ -e \"$1\" ]", &[path.as_str().to_owned()], b"", wait)?;
+    match output.status {
+        Status::Exited(0) => Ok(true),
+        Status::Exited(1) => Ok(false),
+        _ => succeeded(&what, runner.script_host(), output).map(|_| false),
+    }
 }
 
 /// Returns the names in a folder, sorted.
-pub(super) fn list(runner: &SshRunner, path: &HostPath, wait: &Wait) -> Result<Vec<String>, RunError> {
+///
+/// # Errors
+///
+/// The host's refusal.
+pub fn list(runner: &dyn ScriptHost, path: &HostPath, wait: &Wait) -> Result<Vec<String>, RunError> {
     let what = format!("list the folder `{path}`");
-    let output = runner.script(&what, LIST, [path.as_str().to_owned()], b"", wait)?;
-    let output = succeeded(&what, runner.host(), output)?;
+    let output = runner.run_script(&what, LIST, &[path.as_str().to_owned()], b"", wait)?;
+    let output = succeeded(&what, runner.script_host(), output)?;
     let mut names: Vec<String> = output
         .stdout
         .split(|&byte| byte == 0)

@@ -1,0 +1,155 @@
+//! How a Linux guest is reached: flags before the profile, SSH before the console.
+
+use super::LinuxArgs;
+use crate::bridge::TargetSource;
+use crate::cli::error::Failure;
+use crate::cli::port::{here, usage};
+use crate::cli::target::GuestTarget;
+use crate::guest::linux::live::Place;
+use crate::model::profile::Secret;
+use crate::model::{Deadline, EndpointSpec, FailureKind, HostLogin, HostRef, Policy, Problem};
+use crate::runner::ssh::options::set_login;
+use crate::session::PortKey;
+use crate::session::planning::RealHosts;
+use crate::session::port_ear::PortToHear;
+use crate::session::target_port::target_port;
+use std::time::{Duration, Instant};
+
+/// How long the hypervisor may take to say where a port is.
+const LOCATE: Duration = Duration::from_secs(10);
+
+/// Finds how the guest is reached, and notes how one logs in there. `None`: by hand.
+///
+/// # Errors
+///
+/// Usage: no way is named, and nothing could be done by hand.
+pub fn place(
+    args: &LinuxArgs,
+    target: Option<&GuestTarget>,
+    hosts: &RealHosts,
+) -> Result<Option<Place>, Failure> {
+    let mut place = Place {
+        host: HostRef::Local,
+        target: target.map(|target| target.spec.name.clone()),
+        root: None,
+    };
+    let way = &args.way;
+    if way.by_hand {
+        return Ok(None);
+    }
+    if let Some(root) = &way.root {
+        let root = std::path::absolute(root)?;
+        if !root.is_dir() {
+            let message = format!("there is no folder `{}`", root.display());
+            return Err(Problem::new(FailureKind::NotFound, message).into());
+        }
+        place.root = Some(root.to_string_lossy().into_owned());
+        return Ok(Some(place));
+    }
+    if way.local {
+        return Ok(Some(place));
+    }
+    let guest = target.map(|target| &target.guest);
+    let given = args.password_env.clone().map(Secret::Env);
+    let login = HostLogin {
+        user: args.user.clone(),
+        password: given.or_else(|| guest.and_then(|guest| guest.password.clone())),
+        sudo: args.sudo || guest.is_some_and(|guest| guest.sudo),
+    };
+    let ssh = way
+        .host
+        .as_ref()
+        .or_else(|| guest.and_then(|guest| guest.ssh.as_ref()));
+    if let Some(destination) = ssh {
+        set_login(destination, login);
+        place.host = HostRef::Ssh(destination.clone());
+        return Ok(Some(place));
+    }
+    let serial = match (&way.serial, target) {
+        (Some(endpoint), _) => Some(serial_endpoint(endpoint)?),
+        (None, Some(target)) => console_of(target, hosts)?,
+        (None, None) => None,
+    };
+    if let Some(endpoint) = serial {
+        let endpoint = endpoint.to_string();
+        set_login(&endpoint, login);
+        place.host = HostRef::Serial(endpoint);
+        return Ok(Some(place));
+    }
+    if !args.show && target.is_some_and(|target| target.spec.debug_port().is_some()) {
+        return Ok(None);
+    }
+    let message = "there is no way into the guest";
+    Err(Problem::new(FailureKind::Usage, message)
+        .hint("Name one: `--host root@GUEST` (its SSH), `--serial ENDPOINT` (its console), `--local` (inside it), `--root DIR` (its disk, mounted), `--by-hand`, or `guest: {ssh: …}` in the profile.")
+        .into())
+}
+
+/// Returns the endpoint as the journal keeps it: an undo may run in another folder.
+fn serial_endpoint(endpoint: &EndpointSpec) -> Result<EndpointSpec, Failure> {
+    let current = std::env::current_dir()?;
+    let home = etcetera::home_dir().ok();
+    let endpoint = endpoint.resolved(&current, home.as_deref()).map_err(usage)?;
+    endpoint.check_as_target().map_err(usage)?;
+    Ok(endpoint)
+}
+
+/// Returns where the target's console is now, if it has one.
+fn console_of(target: &GuestTarget, hosts: &RealHosts) -> Result<Option<EndpointSpec>, Failure> {
+    let Some(port) = target.spec.console_port() else {
+        return Ok(None);
+    };
+    match target_port(hosts, &target.spec, port)?.source {
+        TargetSource::Fixed(endpoint) => Ok(Some(endpoint)),
+        TargetSource::Asked(dialer) => {
+            let endpoint = dialer
+                .locate(Deadline::after(Instant::now(), LOCATE))
+                .map_err(|reason| {
+                    Problem::new(
+                        FailureKind::Precondition,
+                        format!(
+                            "the console of `{}` cannot be reached: {reason}",
+                            target.spec.name
+                        ),
+                    )
+                })?;
+            Ok(Some(endpoint))
+        }
+    }
+}
+
+/// Returns a port to listen to: the endpoint that is named, else the target's port for the debugger.
+///
+/// # Errors
+///
+/// Usage: neither is there, or it is no endpoint of a VM.
+pub fn port_to_hear(
+    word: &str,
+    target: Option<&GuestTarget>,
+    hosts: &RealHosts,
+) -> Result<PortToHear, Failure> {
+    if word.is_empty() {
+        let spec = target.map(|target| &target.spec);
+        let port = spec.and_then(|spec| spec.debug_port().map(|port| (spec, port)));
+        let (spec, port) = port.ok_or_else(|| {
+            Problem::new(
+                FailureKind::Usage,
+                "`--find` needs the port's endpoint, or a target with a port for a debugger",
+            )
+        })?;
+        let place = target_port(hosts, spec, port)?;
+        return Ok(PortToHear {
+            keys: place.keys,
+            source: place.source,
+            policy: Policy::Console,
+        });
+    }
+    let endpoint: EndpointSpec = word.parse().map_err(usage)?;
+    let endpoint = here(&endpoint).map_err(usage)?;
+    endpoint.check_as_target().map_err(usage)?;
+    Ok(PortToHear {
+        keys: vec![PortKey::of_endpoint(&endpoint)],
+        source: TargetSource::Fixed(endpoint),
+        policy: Policy::Console,
+    })
+}

@@ -1,0 +1,13 @@
+//! What is said to a guest's shell over its serial console: the login, and then commands with their output and status.
+//!
+//! Pure: bytes and time in, bytes out. Kernel messages may stand anywhere between the guest's own words, bytes may be lost, and
+//! the guest may reboot in the middle. Nothing that is sent is ever logged.
+
+mod agent;
+mod frame;
+mod login;
+mod text;
+
+pub use agent::{Agent, AgentFailure, Said};
+pub use frame::Mark;
+pub use login::{Credentials, Hidden, LoggedIn, Login, LoginFailure};
