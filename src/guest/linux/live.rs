@@ -144,7 +144,7 @@ pub fn steps(
     files: &Files,
 ) -> Result<Vec<Step>, Problem> {
     let mut steps = Vec::new();
-    if let Some((tty, baud)) = &wish.kgdb {
+    if let Some((tty, baud)) = wish.kgdb.as_ref().filter(|_| place.root.is_none()) {
         check_able(facts)?;
         check_port(facts, tty)?;
         steps.extend(kgdboc(place, facts, &format!("{tty},{baud}"))?);
@@ -417,6 +417,19 @@ mod tests {
         assert_eq!(undo.ours.as_deref(), Some("8\t4\t1\t7"));
         assert_eq!(undo.before.as_deref(), Some("7\t4\t1\t7"));
         assert_eq!(undo.restore.arguments.last().unwrap(), "7\t4\t1\t7");
+    }
+
+    #[test]
+    fn a_root_folder_has_nothing_that_runs() {
+        let place = Place {
+            root: Some("/mnt".to_owned()),
+            ..place()
+        };
+        let facts = LinuxFacts::parse("observe 1\nend 1\n").unwrap();
+        assert_eq!(
+            steps(&place, &facts, &wish("ttyS1"), None, &Files::new()),
+            Ok(Vec::new())
+        );
     }
 
     #[test]
