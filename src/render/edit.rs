@@ -83,16 +83,16 @@ macro_rules! keyed {
     ($($file:ty),*) => {
         $(impl Keyed for $file {
             fn parse(bytes: &[u8]) -> Result<Self, EditError> {
-                Ok(<$file>::parse(bytes)?)
+                <$file>::parse(bytes)
             }
             fn value(&self, key: &str) -> Result<Option<String>, EditError> {
-                Ok(<$file>::value(self, key)?)
+                <$file>::value(self, key)
             }
             fn set(&mut self, key: &str, value: &str) -> Result<(), EditError> {
-                Ok(<$file>::set(self, key, value)?)
+                <$file>::set(self, key, value)
             }
             fn remove(&mut self, key: &str) -> Result<(), EditError> {
-                Ok(<$file>::remove(self, key)?)
+                <$file>::remove(self, key)
             }
             fn into_bytes(self) -> Vec<u8> {
                 <$file>::into_bytes(self)

@@ -239,7 +239,7 @@ pub enum RunError {
         /// `$_.FullyQualifiedErrorId`, which no language changes: `InvalidParameter,Microsoft.HyperV.PowerShell.Commands.GetVM`.
         id: String,
         /// `$_.CategoryInfo.Category`: `InvalidArgument`.
-        category: String,
+        category: Box<str>,
         /// Where.
         host: HostRef,
     },

@@ -338,7 +338,7 @@ fn a_shell_with_a_short_line() {
         }) => {
             assert_eq!(id, "AccessDenied,Microsoft.HyperV.PowerShell.Commands.GetVM");
             assert_eq!(
-                (category.as_str(), host),
+                (&*category, host),
                 ("PermissionDenied", shell.host.clone())
             );
         }

@@ -48,7 +48,7 @@ impl Runner for FakeHost {
             .map_err(|(message, id, category)| RunError::Script {
                 message: message.to_owned(),
                 id: id.to_owned(),
-                category: category.to_owned(),
+                category: category.into(),
                 host: HostRef::Local,
             })
     }

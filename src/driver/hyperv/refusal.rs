@@ -35,7 +35,7 @@ pub(in crate::driver) fn problem(call: &ScriptCall, error: RunError) -> Problem 
             "Somebody else changed it, or applied a checkpoint, which brings its own settings: look with `vmserial plan`, then go on.",
         );
     }
-    if category == "PermissionDenied" || code == "AccessDenied" || said.contains("required permission") {
+    if &*category == "PermissionDenied" || code == "AccessDenied" || said.contains("required permission") {
         return not_permitted(&host, "this user", &format!(": {said}"));
     }
     let no_command = [

@@ -422,7 +422,7 @@ fn a_refusal_has_a_kind_and_a_way_on() {
         let error = RunError::Script {
             message: message.to_owned(),
             id,
-            category: category.to_owned(),
+            category: category.into(),
             host: HostRef::Local,
         };
         let problem = problem(&scripts::power(DEV), error);
@@ -435,7 +435,7 @@ fn a_refusal_has_a_kind_and_a_way_on() {
             "Windows PowerShell is in NonInteractive mode. Read and Prompt functionality is not available."
                 .to_owned(),
         id: format!("InvalidOperation,{vm}.StopVM"),
-        category: "InvalidOperation".to_owned(),
+        category: "InvalidOperation".into(),
         host: HostRef::Local,
     };
     let problem = problem(&scripts::stop(DEV, scripts::Stop::Graceful), locked);

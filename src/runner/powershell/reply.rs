@@ -43,7 +43,7 @@ pub fn read(asked: &Asked<'_>, output: &Output) -> Result<Value, RunError> {
         Some(reply) if reply.get("error").is_some() => Err(RunError::Script {
             message: text(&reply["error"], "message"),
             id: text(&reply["error"], "id"),
-            category: text(&reply["error"], "category"),
+            category: text(&reply["error"], "category").into(),
             host: asked.host.clone(),
         }),
         _ => Err(RunError::Failed {
@@ -104,10 +104,7 @@ mod tests {
                 id,
                 category,
                 ..
-            }) => assert_eq!(
-                (message.as_str(), id.as_str(), category.as_str()),
-                ("Mü", "I,C", "K")
-            ),
+            }) => assert_eq!((message.as_str(), id.as_str(), &*category), ("Mü", "I,C", "K")),
             other => panic!("{other:?}"),
         }
     }

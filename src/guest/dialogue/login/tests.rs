@@ -4,8 +4,11 @@
 use super::*;
 use proptest::prelude::*;
 
+/// What the console answers to which words.
+type Console<'a> = &'a [(&'a str, &'a str)];
+
 /// Answers what is typed: each entry once, in order, when the words that it waits for were typed.
-fn meet(credentials: Credentials, console: &[(&str, &str)]) -> (Result<LoggedIn, LoginFailure>, String) {
+fn meet(credentials: Credentials, console: Console) -> (Result<LoggedIn, LoginFailure>, String) {
     let mark = Mark::new(5);
     let mut now = Duration::ZERO;
     let mut login = Login::new(credentials, mark.clone(), now);
@@ -48,7 +51,7 @@ const UP: (&str, &str) = ("sh -c", "<@:up:0:place>\r\n");
 
 #[test]
 fn each_console_is_come_in_by() {
-    let table: [(&str, &[(&str, &str)], bool); 8] = [
+    let table: [(&str, Console, bool); 8] = [
         ("a shell is there", &[("\r", "\r\n~ # "), SHELL, UP], false),
         (
             "getty asks",
@@ -149,7 +152,7 @@ fn each_refusal_is_told() {
         ..root()
     };
     let refused = LoginFailure::Refused("root".to_owned());
-    let table: [(&str, Credentials, &[(&str, &str)], LoginFailure); 10] = [
+    let table: [(&str, Credentials, Console, LoginFailure); 10] = [
         ("silence", root(), &[], LoginFailure::Silent),
         (
             "nobody is known",
