@@ -261,6 +261,10 @@ impl Entry {
                 Ok(Some(copy))
             });
         }
+        // A guest behind its console keeps none: each write would go through a line of text.
+        if matches!(host, HostRef::Serial(_)) {
+            return Ok(None);
+        }
         let folder = far_folder(hosts, host, Access::Make, &format!("journal/{}/before", self.id))?;
         Ok(folder.map(|folder| folder.inner("journal").inner(&self.id)))
     }
@@ -270,6 +274,7 @@ impl Entry {
             HostRef::Local => self.copies.here.clone(),
             HostRef::Ssh(_) => far_folder(hosts, host, Access::Look, "")?
                 .map(|folder| folder.inner("journal").inner(&self.id)),
+            HostRef::Serial(_) => None,
         };
         match copy {
             Some(copy) if copy.read(ENTRY)?.is_some() => Ok(Some(copy)),

@@ -337,10 +337,7 @@ fn a_shell_with_a_short_line() {
             id, category, host, ..
         }) => {
             assert_eq!(id, "AccessDenied,Microsoft.HyperV.PowerShell.Commands.GetVM");
-            assert_eq!(
-                (&*category, host),
-                ("PermissionDenied", shell.host.clone())
-            );
+            assert_eq!((&*category, host), ("PermissionDenied", shell.host.clone()));
         }
         other => panic!("{other:?}"),
     }
