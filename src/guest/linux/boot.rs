@@ -1,12 +1,15 @@
 //! What is wanted of a guest's next boots: an entry of its own for kgdb, and a console on every kernel.
 
+mod once;
+
+use self::once::once;
 use super::boot_loader::BootLoader;
-use super::facts::{LinuxFacts, Mount};
+use super::facts::LinuxFacts;
 use super::grub::{self, GrubEntry};
 use super::live::{Files, Place, check_rights};
 use super::verdict::{Kgdb, kgdb};
 use crate::model::{Digest, EditOperation, FailureKind, FileEdit, FileFormat, Invocation, Problem};
-use crate::plan::{Action, Effect, SettingUndo, Step, Undo};
+use crate::plan::{Action, Effect, Step, Undo};
 use crate::render::environment::{RenderError, render};
 use serde::Serialize;
 
@@ -24,8 +27,6 @@ const DEBIAN_SETTINGS: &str = "/etc/default/grub.d/90-vmserial.cfg";
 
 /// GRUB's settings everywhere else.
 const SETTINGS: &str = "/etc/default/grub";
-
-const NEXT_ENTRY: &str = include_str!("../../../templates/sh/guest/next-entry.sh");
 
 /// What stands on entries and settings of ours.
 const MARK: &str = "Set by vmserial, taken back by `vmserial undo`.";
@@ -231,7 +232,7 @@ pub(super) fn edit(
     )))
 }
 
-fn text(files: &Files, path: &str) -> String {
+pub(super) fn text(files: &Files, path: &str) -> String {
     let bytes = files.get(path).cloned().flatten().unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
@@ -407,103 +408,6 @@ fn grub_settings(
         Effect::NextBoot,
     );
     Ok(vec![check, set, regenerate])
-}
-
-/// Boots our entry next time, once.
-fn once(
-    place: &Place,
-    facts: &LinuxFacts,
-    wish: &BootWish,
-    loader: &BootLoader,
-    files: &Files,
-) -> Result<Option<Step>, Problem> {
-    if place.root.is_some() {
-        let message = "a guest whose disk is mounted here cannot be told what to boot next";
-        return Err(Problem::new(FailureKind::Precondition, message)
-            .hint("Choose the entry in the menu, or run this in the guest."));
-    }
-    let (folder, id) = match loader {
-        BootLoader::Grub { folder } => (folder, ENTRY_ID.to_owned()),
-        BootLoader::GrubBls { folder, .. } => (folder, super::entries::entry_id(facts)?),
-        BootLoader::SystemdBoot { .. } => {
-            let id = format!("{}.conf", super::entries::entry_id(facts)?);
-            let set = |id: &str| Invocation::changes("bootctl", ["set-oneshot", id]);
-            let summary = format!("boot `{id}` next time, once");
-            let undo = Undo::Run(set(""));
-            return Ok(Some(place.step(
-                summary,
-                Action::Run(set(&id)),
-                undo,
-                Effect::NextBoot,
-            )));
-        }
-    };
-    let environment = format!("{folder}/grubenv");
-    if let Some(reason) = cannot_clear(facts.mount_of(&environment)) {
-        let hang = if wish.entry.as_ref().is_some_and(|entry| entry.kgdbwait) {
-            ": the guest would hang in kgdbwait at every boot"
-        } else {
-            ": it would be booted every time"
-        };
-        let message = format!(
-            "GRUB cannot write `{environment}` at boot ({reason}), so the entry cannot be booted only once{hang}"
-        );
-        return Err(Problem::new(FailureKind::Precondition, message)
-            .hint("Choose the entry in GRUB's menu (`--menu` shows it), without `--once`."));
-    }
-    let tool = |name: &str| {
-        [format!("grub-{name}"), format!("grub2-{name}")]
-            .into_iter()
-            .find(|name| facts.has_program(name))
-            .ok_or_else(|| {
-                Problem::new(FailureKind::NotFound, format!("the guest has no `grub-{name}`"))
-                    .hint("Install GRUB's tools there: grub2-common (Debian), grub2-tools (Fedora).")
-            })
-    };
-    let (reboot, editenv) = (tool("reboot")?, tool("editenv")?);
-    let environment_text = text(files, &environment);
-    let before = environment_text
-        .lines()
-        .find_map(|line| line.strip_prefix("next_entry="))
-        .filter(|id| !id.is_empty());
-    if before == Some(id.as_str()) {
-        return Ok(None);
-    }
-    let restore = match before {
-        Some(before) => Invocation::changes(&reboot, [before]),
-        None => Invocation::changes(&editenv, ["-", "unset", "next_entry"]),
-    };
-    let look = ["-c", NEXT_ENTRY, "sh", &editenv];
-    let undo = SettingUndo {
-        name: "GRUB's next_entry".to_owned(),
-        look: Invocation::reads("sh", look),
-        absent: "no next_entry".to_owned(),
-        ours: Some(id.clone()),
-        before: before.map(str::to_owned),
-        restore,
-    };
-    let action = Action::Run(Invocation::changes(&reboot, [&id]));
-    Ok(Some(place.step(
-        format!("boot `{id}` next time, once"),
-        action,
-        Undo::Setting(undo),
-        Effect::NextBoot,
-    )))
-}
-
-/// Tells why GRUB could not take the one-time choice back at boot.
-fn cannot_clear(mount: Option<&Mount>) -> Option<String> {
-    let mount = mount?;
-    let behind = ["/dev/mapper/", "/dev/md", "/dev/dm-"];
-    if behind.iter().any(|start| mount.device.starts_with(start)) {
-        return Some(format!("it lies on `{}`, LVM or RAID", mount.device));
-    }
-    if ["btrfs", "zfs", "f2fs", "squashfs", "overlay"].contains(&mount.kind.as_str()) {
-        return Some(format!("it lies on {}", mount.kind));
-    }
-    mount
-        .read_only
-        .then(|| format!("`{}` is read-only", mount.folder))
 }
 
 impl EntryWish {
