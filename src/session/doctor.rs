@@ -24,7 +24,7 @@ pub fn doctor(
         checks.push(match host {
             HostRef::Ssh(destination) => far_helper(destination),
             HostRef::Local if HAS_NAMED_PIPES => own_helper(HelperPlaces::installed_path()),
-            HostRef::Local => helper(&HelperPlaces::of_this_machine()),
+            HostRef::Local | HostRef::Serial(_) => helper(&HelperPlaces::of_this_machine()),
         });
     }
     Ok(checks)
