@@ -18,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long an end of a command that nobody waits for any more may take.
-const END: Duration = Duration::from_secs(5);
+const END: Duration = Duration::from_secs(15);
 
 /// How long a killed process may take to be gone, with the login that finds that out.
 const KILLED: Duration = Duration::from_secs(20);

@@ -2,8 +2,10 @@
 //! Which process that is, is [`super::holder`]'s.
 
 use super::holder::{Holder, holder_of_descriptor};
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use tokio::net::TcpStream;
 
@@ -143,24 +145,26 @@ pub(super) fn tcp_holder(wanted: SocketAddr) -> Option<Holder> {
 
 /// Finds the process that listens on a Unix socket. The one that answered tells more surely (SO_PEERCRED).
 pub(super) fn unix_holder(path: &Path) -> Option<Holder> {
-    let table = fs::read_to_string("/proc/net/unix").ok()?;
+    let table = fs::read("/proc/net/unix").ok()?;
     // The table has the path as its listener wrote it, who may have been in another folder.
     let written = [
         Some(path.to_owned()),
         std::path::absolute(path).ok(),
         path.canonicalize().ok(),
     ];
-    let inode = table.lines().skip(1).find_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
+    let inode = table.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
+        // Anybody's path may be no UTF-8; what is in front of it is ASCII.
+        let text = String::from_utf8_lossy(line);
+        let mut fields = text.split_ascii_whitespace();
         let flags = fields.nth(3)?;
         let inode = fields.nth(2)?;
         let name = fields.next()?;
         // A path may have blanks in it: it is all that is left of the line.
-        let at = name.as_ptr().addr() - line.as_ptr().addr();
-        let name = Path::new(line.get(at..)?);
+        let at = name.as_ptr().addr() - text.as_ptr().addr();
+        let name = Path::new(OsStr::from_bytes(line.get(at..)?));
         // Connections have the listener's path too.
         let is_it = flags == FLAG_LISTENS && written.iter().flatten().any(|path| path == name);
-        is_it.then_some(inode)
+        is_it.then(|| inode.to_owned())
     })?;
     let wanted = format!("socket:[{inode}]");
     holder_of_descriptor(|_, link| link.as_os_str() == wanted.as_str())
@@ -237,5 +241,25 @@ mod tests {
         assert_eq!(holder.pid, Some(std::process::id()));
         let own = format!("(pid {})", std::process::id());
         assert!(holder.text.ends_with(&own), "{}", holder.text);
+    }
+
+    #[test]
+    fn the_holder_of_a_socket_is_named_whatever_else_is_in_the_table() {
+        if !Path::new("/proc/net/unix").exists() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(OsStr::from_bytes(b"no \xff UTF-8"));
+        let _other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let plain = folder.path().join("plain");
+        let _socket = std::os::unix::net::UnixListener::bind(&plain).unwrap();
+        // Other tests change the table while it is read.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        for path in [path, plain] {
+            while unix_holder(&path).and_then(|holder| holder.pid) != Some(std::process::id()) {
+                assert!(std::time::Instant::now() < until, "{path:?}");
+                std::thread::yield_now();
+            }
+        }
     }
 }
