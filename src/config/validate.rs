@@ -129,7 +129,7 @@ impl Validator<'_> {
     fn target(&mut self, name: &TargetName, target: &TargetProfile) -> Option<TargetSpec> {
         let path = FieldPath::default().key("targets").key(name.as_str());
         let home = self.home(&path.key("host"), &target.host);
-        let (ports, mut unserved) = self.ports(&path.key("ports"), &target.ports, home.as_ref());
+        let ports = self.ports(&path.key("ports"), &target.ports, home.as_ref());
         self.guest(&path.key("guest"), target);
         let gdb_stub = target
             .transport
@@ -142,7 +142,7 @@ impl Validator<'_> {
             });
         let home = home?;
         let (vm, start) = self.vm(&path.key("vm"), &home, &target.vm);
-        unserved.extend(unserved_keys(target, home.hypervisor));
+        let mut unserved = unserved_keys(target, home.hypervisor);
         unserved.extend(home.unserved);
         Some(TargetSpec {
             name: name.clone(),
@@ -166,9 +166,8 @@ impl Validator<'_> {
         path: &FieldPath,
         ports: &[crate::model::profile::PortProfile],
         home: Option<&Home>,
-    ) -> (Vec<PortSpec>, Vec<String>) {
+    ) -> Vec<PortSpec> {
         let mut specs: Vec<PortSpec> = Vec::new();
-        let mut unserved = Vec::new();
         let mut seen = BTreeSet::new();
         let mut served = BTreeSet::new();
         for (index, port) in ports.iter().enumerate() {
@@ -177,9 +176,6 @@ impl Validator<'_> {
                 self.issue(&here.key("port"), format!("port {} stands twice", port.port));
             }
             specs.extend(self.port(&here, port, home, &mut served));
-            if port.firewall.is_some() {
-                unserved.push(format!("ports[{index}].firewall"));
-            }
         }
         specs.sort_by_key(|port| port.port);
         if ports.iter().filter(|port| port.policy.is_debug()).count() > 1 {
@@ -188,7 +184,7 @@ impl Validator<'_> {
                 "two ports have a debug policy (kd, gdb, console+gdb), expected one at most",
             );
         }
-        (specs, unserved)
+        specs
     }
 
     fn home(&mut self, path: &FieldPath, written: &str) -> Option<Home> {

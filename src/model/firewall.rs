@@ -1,9 +1,11 @@
 //! A port of a host that others may reach: which TCP ports, from where, for how long.
 
+use crate::model::endpoint::{Address, EndpointSpec, Role};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// A text that is none of this file's words, with what was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -309,6 +311,17 @@ impl FromStr for Source {
     }
 }
 
+impl Source {
+    /// Reads several, with commas between them.
+    ///
+    /// # Errors
+    ///
+    /// One of them is none.
+    pub fn list(text: &str) -> Result<Vec<Self>, FirewallError> {
+        text.split(',').map(|one| one.trim().parse()).collect()
+    }
+}
+
 impl TryFrom<String> for Source {
     type Error = FirewallError;
 
@@ -333,9 +346,70 @@ impl schemars::JsonSchema for Source {
     }
 }
 
-/// What of a host's firewall a port wants.
+/// What a port wants of its host's firewall.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FirewallSpec {
+pub struct FirewallSpec {
+    /// Which ports, for whom.
+    pub wanted: FirewallWanted,
+    /// How long the host waits for a new connection of ours before it restores its old rules.
+    pub confirm_within: Duration,
+}
+
+impl FirewallSpec {
+    /// Twice the time that a slow login takes.
+    pub const CONFIRM_WITHIN: Duration = Duration::from_secs(30);
+
+    /// Makes the wish that a VM's end can be reached by these, on these ports or on its own.
+    ///
+    /// # Errors
+    ///
+    /// Nobody but the host itself can reach it, it is not among the ports, or nobody is named.
+    pub fn open(
+        endpoint: Option<&EndpointSpec>,
+        ports: Option<PortRange>,
+        allow_from: Vec<Source>,
+    ) -> Result<Self, FirewallError> {
+        let shown = endpoint.map_or_else(|| "no endpoint".to_owned(), |endpoint| format!("`{endpoint}`"));
+        let refuse = |what: String| Err(FirewallError(what));
+        let own = match endpoint.map(|endpoint| (endpoint.role, &endpoint.address)) {
+            Some((
+                Some(Role::Listen),
+                address @ (Address::Tcp { port, .. } | Address::Telnet { port, .. }),
+            )) => {
+                if address.is_local() {
+                    return refuse(format!(
+                        "{shown} is reached by its host alone, so there is nothing to open: expected another address, as in `listen:tcp:0.0.0.0:7001`"
+                    ));
+                }
+                *port
+            }
+            _ => {
+                return refuse(format!(
+                    "a firewall opens a TCP port on which the VM listens: got {shown}, expected one as in `listen:tcp:0.0.0.0:7001`"
+                ));
+            }
+        };
+        let ports = ports.unwrap_or_else(|| PortRange::one(own));
+        if !ports.contains(PortRange::one(own)) {
+            return refuse(format!("the VM's port {own} is not among the ports {ports}"));
+        }
+        if allow_from.is_empty() {
+            return refuse("nobody is named for whom the port is opened".to_owned());
+        }
+        Ok(Self {
+            wanted: FirewallWanted::Open {
+                ports,
+                allow_from,
+                temporary: false,
+            },
+            confirm_within: Self::CONFIRM_WITHIN,
+        })
+    }
+}
+
+/// What is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FirewallWanted {
     /// The ports are open for these.
     Open {
         /// Which ports.
@@ -383,6 +457,42 @@ mod tests {
             let error = wrong.parse::<Source>().unwrap_err().to_string();
             assert!(error.contains(part), "{wrong}: {error}");
         }
+    }
+
+    #[test]
+    fn only_a_port_that_others_reach_is_opened() {
+        let open = |endpoint: &str, ports: Option<&str>| {
+            let endpoint: Option<EndpointSpec> = (!endpoint.is_empty()).then(|| endpoint.parse().unwrap());
+            let ports = ports.map(|ports| ports.parse().unwrap());
+            FirewallSpec::open(
+                endpoint.as_ref(),
+                ports,
+                Source::list("10.0.0.0/24, 10.1.0.7").unwrap(),
+            )
+        };
+        let spec = open("listen:tcp:0.0.0.0:7001", Some("7001:7010")).unwrap();
+        let FirewallWanted::Open {
+            ports, allow_from, ..
+        } = spec.wanted
+        else {
+            panic!("it is to be opened");
+        };
+        assert_eq!((ports.to_string().as_str(), allow_from.len()), ("7001:7010", 2));
+        for (endpoint, ports, part) in [
+            ("", None, "got no endpoint"),
+            ("pty", None, "got `pty`"),
+            ("connect:tcp:192.0.2.1:7001", None, "expected one as in"),
+            ("listen:tcp:127.0.0.1:7001", None, "reached by its host alone"),
+            (
+                "listen:tcp:0.0.0.0:7001",
+                Some("7002:7010"),
+                "not among the ports",
+            ),
+        ] {
+            let error = open(endpoint, ports).unwrap_err().to_string();
+            assert!(error.contains(part), "{endpoint}: {error}");
+        }
+        assert!(Source::list("").is_err() && Source::list("any,").is_err());
     }
 
     #[test]

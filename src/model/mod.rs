@@ -32,7 +32,7 @@ pub use endpoint::{
     TargetOrEndpoint, TtySettings,
 };
 pub use failure::{FailureKind, Problem};
-pub use firewall::{AddressRange, Family, FirewallSpec, PortRange, Source};
+pub use firewall::{AddressRange, Family, FirewallSpec, FirewallWanted, PortRange, Source};
 pub use host::{HostLogin, HostPath, HostRef};
 pub use invocation::{Invocation, Purpose};
 pub use log::{LogSpec, Rotation};

@@ -12,6 +12,7 @@ pub use vm::{VmDescription, VmProfile};
 
 use crate::model::BreakWith;
 use crate::model::endpoint::{ClientSpec, EndpointSpec};
+use crate::model::firewall::PortRange;
 use crate::model::policy::Policy;
 use crate::model::port::PortIndex;
 use crate::model::target::{BreakIn, DebuggerKind, RestartPolicy, TargetName};
@@ -190,8 +191,11 @@ pub enum Tunnel {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FirewallProfile {
-    /// Source address range (`10.0.0.0/24`), or `any`, which must be written out.
+    /// Source address ranges with commas between them (`10.0.0.0/24`), or `any`, which must be written out.
     pub allow_from: String,
+    /// The TCP ports that are opened (`7001:7010`); absent: the port's own.
+    #[serde(default)]
+    pub ports: Option<PortRange>,
 }
 
 /// A way to the kernel beside serial ports.

@@ -2,6 +2,7 @@
 
 use crate::model::break_with::BreakWith;
 use crate::model::endpoint::{ClientSpec, EndpointSpec};
+use crate::model::firewall::FirewallSpec;
 use crate::model::host::HostRef;
 use crate::model::log::LogSpec;
 use crate::model::policy::Policy;
@@ -125,6 +126,8 @@ pub struct PortSpec {
     pub tunnel: Option<Tunnel>,
     /// How BREAK reaches the guest; `None` is the driver's default.
     pub break_with: Option<BreakWith>,
+    /// What the port wants of its host's firewall; `None`: it is left alone.
+    pub firewall: Option<FirewallSpec>,
 }
 
 /// The hypervisor's own gdb stub.

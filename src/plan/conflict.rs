@@ -122,6 +122,7 @@ mod tests {
             one_writer: false,
             tunnel: None,
             break_with: None,
+            firewall: None,
         });
         TargetSpec {
             name: name.parse().unwrap(),

@@ -2,12 +2,14 @@
 
 pub mod conflict;
 pub mod diff;
+mod firewall;
 pub mod mark;
 pub mod plan_of_targets;
 pub mod show;
 pub mod step;
 pub mod take_back;
 
+pub use firewall::{FirewallChange, Guard, LiveChange, LiveDigest};
 pub use plan_of_targets::{HostPlan, Plan, PlannedPort, TargetPlan};
 pub use step::{
     Action, Condition, Effect, FileInstall, FileSource, PlanContext, PowerChange, QmpCommand, SettingUndo,

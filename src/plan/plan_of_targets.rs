@@ -11,6 +11,8 @@ pub struct HostPlan {
     pub host: HostRef,
     /// Its steps, before those of its targets.
     pub steps: Vec<Step>,
+    /// What was found and needs no step, a sentence each.
+    pub notes: Vec<String>,
 }
 
 /// A port of a target, for people.

@@ -1,10 +1,11 @@
 //! A plan as text for people and as JSON for programs.
 
-use crate::model::{EndpointSpec, Role};
+use crate::model::{EndpointSpec, FileEdit, Role};
 use crate::plan::diff::unified;
 use crate::plan::plan_of_targets::{PlannedPort, TargetPlan};
 use crate::plan::{
-    Action, Condition, Effect, FileInstall, Plan, PowerChange, Stage, StageContent, Step, Undo,
+    Action, Condition, Effect, FileInstall, FirewallChange, Plan, PowerChange, Stage, StageContent, Step,
+    Undo,
 };
 use crate::render::edit;
 use crate::render::powershell::cmdlet_lines;
@@ -16,8 +17,14 @@ use std::fmt::Write as _;
 pub fn text(plan: &Plan) -> String {
     let mut text = String::new();
     let mut number = 0;
-    for host in plan.hosts.iter().filter(|host| !host.steps.is_empty()) {
+    for host in &plan.hosts {
+        if host.steps.is_empty() && host.notes.is_empty() {
+            continue;
+        }
         line(&mut text, 0, &format!("{}:", host.host));
+        for note in &host.notes {
+            line(&mut text, 2, &format!("note: {note}"));
+        }
         for step in &host.steps {
             number += 1;
             show_step(&mut text, number, step);
@@ -112,16 +119,8 @@ fn show_stage(text: &mut String, stage: &Stage, number: &mut usize) {
 fn show_step(text: &mut String, number: usize, step: &Step) {
     line(text, 2, &format!("{number}. {}", step.summary));
     match &step.action {
-        Action::Edit(edit) => {
-            let after = edit::apply(edit.format, edit.before.as_deref(), &edit.operations);
-            let diff = match after {
-                Ok(after) => unified(edit.path.as_str(), edit.before.as_deref(), after.as_deref()),
-                Err(error) => format!("(cannot be shown: {error})"),
-            };
-            for diff_line in diff.lines() {
-                line(text, 4, diff_line);
-            }
-        }
+        Action::Edit(edit) => show_edit(text, edit),
+        Action::Firewall(change) => show_firewall(text, change),
         Action::Install(install) => line(text, 4, &install_text(install)),
         Action::Run(invocation) => line(text, 4, &format!("$ {invocation}")),
         Action::Start { invocation, log } => {
@@ -176,6 +175,37 @@ fn show_step(text: &mut String, number: usize, step: &Step) {
     }
 }
 
+fn show_edit(text: &mut String, edit: &FileEdit) {
+    let after = edit::apply(edit.format, edit.before.as_deref(), &edit.operations);
+    let diff = match after {
+        Ok(after) => unified(edit.path.as_str(), edit.before.as_deref(), after.as_deref()),
+        Err(error) => format!("(cannot be shown: {error})"),
+    };
+    for diff_line in diff.lines() {
+        line(text, 4, diff_line);
+    }
+}
+
+fn show_firewall(text: &mut String, change: &FirewallChange) {
+    for live in &change.live {
+        line(text, 4, &format!("$ {}", live.run));
+    }
+    if let Some(edit) = &change.file {
+        show_edit(text, edit);
+    }
+    if let Some(test) = &change.test {
+        line(text, 4, &format!("before: `{test}` must take the new file"));
+    }
+    let seconds = change.guard.seconds;
+    line(
+        text,
+        4,
+        &format!(
+            "guard: the host restores its old rules after {seconds} s unless a new connection of ours confirms"
+        ),
+    );
+}
+
 fn install_text(install: &FileInstall) -> String {
     match &install.new {
         Some(source) => format!(
@@ -200,6 +230,7 @@ fn effect_text(effect: Effect) -> &'static str {
 pub fn undo_text(undo: &Undo) -> String {
     match undo {
         Undo::Keys => "puts our keys back, nothing else".to_owned(),
+        Undo::Firewall => "takes our rules away; those of others stay".to_owned(),
         Undo::File => "puts the file back that was there, or takes ours away".to_owned(),
         Undo::Run(invocation) => format!("`{invocation}`"),
         Undo::Setting(setting) => format!("`{}`, if it is still ours", setting.restore),
@@ -242,7 +273,7 @@ pub fn json(plan: &Plan) -> Value {
         .iter()
         .map(|host| {
             let steps: Vec<Value> = host.steps.iter().map(step_json).collect();
-            json!({ "host": host.host.to_string(), "steps": steps })
+            json!({ "host": host.host.to_string(), "steps": steps, "notes": host.notes })
         })
         .collect();
     let targets: Vec<Value> = plan.targets.iter().map(target_json).collect();
@@ -281,11 +312,16 @@ fn target_json(target: &TargetPlan) -> Value {
 }
 
 fn step_json(step: &Step) -> Value {
+    let edited = match &step.action {
+        Action::Edit(edit) => Some(edit),
+        Action::Firewall(change) => change.file.as_ref(),
+        _ => None,
+    };
     let mut value = json!({
         "summary": step.summary, "host": step.host.to_string(), "action": step.action, "undo": step.undo,
         "effect": step.effect, "power": step.power, "notes": step.notes, "confirm": step.confirm,
     });
-    if let (Action::Edit(edit), Some(object)) = (&step.action, value.as_object_mut())
+    if let (Some(edit), Some(object)) = (edited, value.as_object_mut())
         && let Ok(after) = edit::apply(edit.format, edit.before.as_deref(), &edit.operations)
     {
         let diff = unified(edit.path.as_str(), edit.before.as_deref(), after.as_deref());
@@ -340,6 +376,7 @@ mod tests {
             hosts: vec![HostPlan {
                 host: HostRef::Local,
                 steps: Vec::new(),
+                notes: Vec::new(),
             }],
             targets: vec![TargetPlan {
                 target: "dev".parse().unwrap(),

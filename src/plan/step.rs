@@ -1,6 +1,7 @@
 //! A step: one reversible change, complete enough that applying it needs no decision; and stages of steps.
 
 use crate::model::{Digest, FileEdit, HostPath, HostRef, Invocation, PowerState, ScriptCall, TargetName};
+use crate::plan::firewall::FirewallChange;
 use serde::{Deserialize, Serialize};
 
 /// One reversible change.
@@ -36,6 +37,8 @@ pub enum Action {
     Edit(FileEdit),
     /// Puts a whole file in its place, or takes it away (a program).
     Install(FileInstall),
+    /// Changes the host's firewall: all of it, confirmed by a new connection, or nothing.
+    Firewall(Box<FirewallChange>),
     /// Runs a command to its end; it must end with 0.
     Run(Invocation),
     /// As [`Action::Run`], with a log of the host in which the reason of a failure stands.
@@ -144,6 +147,8 @@ pub enum Condition {
 pub enum Undo {
     /// For [`Action::Edit`]: our keys get back the values that the journal holds, where they still hold ours.
     Keys,
+    /// For [`Action::Firewall`]: our rules go away, those of others stay.
+    Firewall,
     /// For [`Action::Install`]: the file that was there returns, if ours is still in its place.
     File,
     /// Runs a command.

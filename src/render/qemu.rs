@@ -313,6 +313,7 @@ mod tests {
             one_writer: false,
             tunnel: None,
             break_with: None,
+            firewall: None,
         }
     }
 

@@ -20,6 +20,10 @@ pub trait Runner: Send + Sync {
         }
     }
 
+    /// Makes the next effect reach the host by a connection that is opened for it: it shows that the host still lets us in.
+    /// Nothing to do where there is no connection.
+    fn renew(&self) {}
+
     /// Runs a command to its end. A status other than 0 is an [`Output`], not an error.
     fn run(&self, invocation: &Invocation, wait: &Wait) -> Result<Output, RunError> {
         let _ = wait;

@@ -200,6 +200,8 @@ pub fn plan_and_apply(
         if let Some(problem) = failed_of(targets.len(), first.refused) {
             return Err(problem);
         }
+        let notes = first.plan.hosts.iter().flat_map(|host| &host.notes);
+        notes.for_each(|note| front.status(note));
         front.status("Nothing to change.");
         return Ok(Applied {
             plan: first.plan,

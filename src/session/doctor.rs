@@ -1,6 +1,8 @@
 //! What is missing before a hypervisor's VMs can be set up from here, and the command that mends it.
 
+use crate::host_service::firewall::summary;
 use crate::model::{Check, CheckState, HostRef, HypervisorKind, Problem, SshHop, Wait};
+use crate::runner::Runner;
 use crate::runner::helper::{Heard, HelperPlaces, hear, hear_program};
 use crate::runner::sys::HAS_NAMED_PIPES;
 use crate::session::planning::Hosts;
@@ -27,7 +29,20 @@ pub fn doctor(
             HostRef::Local | HostRef::Serial(_) => helper(&HelperPlaces::of_this_machine()),
         });
     }
+    // Hosts whose ports are named pipes have Windows, and its firewall lets none of them out.
+    if !driver.capabilities().named_pipes
+        && let Some(check) = firewall(runner.as_ref(), wait)
+    {
+        checks.push(check);
+    }
     Ok(checks)
+}
+
+/// Tells what of a host's firewall is ours; `None` where nobody can look.
+fn firewall(runner: &dyn Runner, wait: &Wait) -> Option<Check> {
+    let observed = crate::session::firewall::look(runner, wait).ok()?;
+    let (state, found) = summary(&observed);
+    Some(Check::new("firewall", state, found))
 }
 
 const HELPER: &str = "helper";

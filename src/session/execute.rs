@@ -6,12 +6,13 @@ use crate::model::{
     Problem, Wait,
 };
 use crate::plan::show::condition_text;
-use crate::plan::{Action, PowerChange, Step};
+use crate::plan::{Action, FirewallChange, PowerChange, Step};
 use crate::render::edit;
 use crate::runner::local::{must_succeed, tail};
 use crate::runner::qmp::qmp;
 use crate::runner::{FileSnapshot, RunError, Runner};
 use crate::session::condition::{Needed, wait_for};
+use crate::session::firewall;
 use crate::session::install;
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{EditRecord, Entry, StepState};
@@ -55,6 +56,7 @@ pub fn run_step(
     let wait = step_wait(&step, &step.summary, &interrupt.hard);
     let result = match &step.action {
         Action::Edit(edit) => run_edit(entry, index, edit, runner, &wait),
+        Action::Firewall(change) => run_firewall(entry, index, change, runner, &wait),
         Action::Install(install) => install::run(entry, index, install, runner, &wait),
         Action::Run(invocation) => entry.mark(index, StepState::Started).and_then(|()| {
             let output = runner.run(invocation, &wait)?;
@@ -117,13 +119,14 @@ fn needed(entry: &Entry, step: &Step) -> Vec<Needed> {
         .collect()
 }
 
-fn run_edit(
+/// Reads the file, checks that it is the planned one, and keeps it. Returns what it becomes.
+fn prepare_edit(
     entry: &mut Entry,
     index: usize,
     edit: &FileEdit,
     runner: &dyn Runner,
     wait: &Wait,
-) -> Result<(), Problem> {
+) -> Result<Option<FileSnapshot>, Problem> {
     refuse_while_held(edit.format, &edit.path, runner, wait)?;
     let before = runner.read(&edit.path, wait)?;
     if before.as_ref().map(FileSnapshot::digest) != edit.planned_on {
@@ -152,12 +155,22 @@ fn run_edit(
         values,
         after: after.as_deref().map(Digest::of),
     });
-    entry.mark(index, StepState::Started)?;
-    let new = after.map(|bytes| FileSnapshot {
+    Ok(after.map(|bytes| FileSnapshot {
         bytes,
         mode: None,
         owner: None,
-    });
+    }))
+}
+
+fn run_edit(
+    entry: &mut Entry,
+    index: usize,
+    edit: &FileEdit,
+    runner: &dyn Runner,
+    wait: &Wait,
+) -> Result<(), Problem> {
+    let new = prepare_edit(entry, index, edit, runner, wait)?;
+    entry.mark(index, StepState::Started)?;
     match runner.replace(&edit.path, new.as_ref(), edit.planned_on.as_ref(), wait) {
         Err(error @ RunError::Changed { .. }) => {
             entry.data.steps[index].state = StepState::Pending;
@@ -165,6 +178,35 @@ fn run_edit(
         }
         result => Ok(result?),
     }
+}
+
+/// Changes the firewall: rules in force and their file, or nothing.
+fn run_firewall(
+    entry: &mut Entry,
+    index: usize,
+    change: &FirewallChange,
+    runner: &dyn Runner,
+    wait: &Wait,
+) -> Result<(), Problem> {
+    firewall::check_planned(change, runner, wait)?;
+    let new = match &change.file {
+        Some(edit) => prepare_edit(entry, index, edit, runner, wait)?,
+        None => None,
+    };
+    firewall::test_file(change.test.as_ref(), new.as_ref(), runner, wait)?;
+    entry.mark(index, StepState::Started)?;
+    let replace_file = |wait: &Wait| match &change.file {
+        Some(edit) => Ok(runner.replace(&edit.path, new.as_ref(), edit.planned_on.as_ref(), wait)?),
+        None => Ok(()),
+    };
+    let token = format!("{}-{index}", entry.id);
+    let result = firewall::guarded(&token, change, &change.live, runner, wait, &replace_file);
+    result.map_err(|not_done| {
+        if not_done.restored {
+            entry.data.steps[index].state = StepState::Pending;
+        }
+        not_done.problem
+    })
 }
 
 /// Refuses an edit of a file that somebody holds in memory: it would be written over without a word.

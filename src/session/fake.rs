@@ -296,6 +296,7 @@ pub fn target(name: &str, attach: &str) -> TargetSpec {
             one_writer: false,
             tunnel: None,
             break_with: None,
+            firewall: None,
         }],
         ..record.spec()
     }

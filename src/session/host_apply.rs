@@ -27,6 +27,7 @@ pub fn apply_to_host(
         hosts: vec![HostPlan {
             host: host.clone(),
             steps,
+            notes: Vec::new(),
         }],
         ..Plan::default()
     };

@@ -16,6 +16,8 @@ pub mod execute;
 #[cfg(test)]
 mod fake;
 pub mod find_tty;
+pub mod firewall;
+pub mod firewall_end;
 pub mod front;
 pub mod guest;
 pub mod helper;
@@ -45,6 +47,7 @@ pub mod undo;
 pub mod undo_plan;
 mod undo_refusal;
 mod undo_script;
+mod undo_setting;
 
 pub use front::Front;
 pub use owner::{Claim, OwnerRecord, Ownership, claim, find_owner};

@@ -2,6 +2,8 @@
 
 use crate::driver::Driver;
 use crate::driver::registry;
+use crate::host_service;
+use crate::host_service::firewall::{ObservedFirewall, Want};
 use crate::model::{
     FailureKind, HostPath, HostRef, HypervisorKind, Observed, ObservedHost, Problem, TargetName, TargetSpec,
     Wait,
@@ -10,6 +12,7 @@ use crate::plan::{HostPlan, Plan, PlanContext, PlannedPort, Stage, StageContent,
 use crate::runner::Runner;
 use crate::runner::local::Local;
 use crate::runner::ssh::SshRunner;
+use crate::session::firewall;
 use crate::session::serial::Consoles;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -74,7 +77,20 @@ pub struct Seen {
     /// The other targets, each with what stands against it.
     pub refused: Vec<(TargetName, Problem)>,
     /// The hosts, each with those of its targets that one hypervisor runs.
-    hosts: Vec<(HypervisorKind, Vec<TargetSpec>, ObservedHost)>,
+    hosts: Vec<SeenHost>,
+}
+
+/// What is wanted of a host's firewall, and how it is.
+type SeenFirewall = (Vec<Want>, ObservedFirewall);
+
+/// A host with those of its targets that one hypervisor runs.
+#[derive(Debug, Clone)]
+struct SeenHost {
+    kind: HypervisorKind,
+    targets: Vec<TargetSpec>,
+    observed: ObservedHost,
+    /// If anything is wanted of it.
+    firewall: Option<SeenFirewall>,
 }
 
 /// Observes every target, in the order of the targets.
@@ -104,7 +120,7 @@ pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Se
             .or_default()
             .push(target.clone());
     }
-    let results: Vec<Result<ObservedHost, Problem>> = std::thread::scope(|scope| {
+    let results: Vec<Result<(ObservedHost, Option<SeenFirewall>), Problem>> = std::thread::scope(|scope| {
         let threads: Vec<_> = groups
             .iter()
             .map(|((host, kind), group)| {
@@ -114,7 +130,14 @@ pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Se
                     let what = wait.renamed(format!("{kind} on {host}"));
                     let seen = driver.observe(runner.as_ref(), group, &what)?;
                     if seen.vms.len() + seen.refused.len() == group.len() {
-                        return Ok(seen);
+                        let is_seen =
+                            |target: &&TargetSpec| !seen.refused.iter().any(|(name, _)| *name == target.name);
+                        let wants = wants(group.iter().filter(is_seen));
+                        let firewall = match wants.is_empty() {
+                            true => None,
+                            false => Some((wants, firewall::look(runner.as_ref(), &what)?)),
+                        };
+                        return Ok((seen, firewall));
                     }
                     let (expected, got) = (group.len(), seen.vms.len());
                     Err(Problem::new(
@@ -134,12 +157,17 @@ pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Se
     let mut refused: Vec<(TargetName, Problem)> = Vec::new();
     for (((_, kind), mut group), result) in groups.into_iter().zip(results) {
         match result {
-            Ok(seen) => {
+            Ok((seen, firewall)) => {
                 group.retain(|target| !seen.refused.iter().any(|(name, _)| *name == target.name));
                 refused.extend(seen.refused.iter().cloned());
                 let names = group.iter().map(|target| target.name.clone());
                 by_name.extend(names.zip(seen.vms.iter().cloned()));
-                seen_hosts.push((kind, group, seen));
+                seen_hosts.push(SeenHost {
+                    kind,
+                    targets: group,
+                    observed: seen,
+                    firewall,
+                });
             }
             Err(problem) => problems.push(problem),
         }
@@ -198,13 +226,10 @@ pub fn plan(
 ) -> Result<(Plan, Vec<(TargetName, Problem)>), Problem> {
     let mut plan = Plan::default();
     let (mut problems, mut refused) = (Vec::new(), Vec::new());
-    for (kind, group, observed) in &seen.hosts {
-        match hosts.driver(*kind)?.host_steps(group, observed) {
-            Ok(steps) if steps.is_empty() => {}
-            Ok(steps) => plan.hosts.push(HostPlan {
-                host: observed.host.clone(),
-                steps,
-            }),
+    for seen in &seen.hosts {
+        match host_plan(hosts, seen) {
+            Ok(host) if host.steps.is_empty() && host.notes.is_empty() => {}
+            Ok(host) => plan.hosts.push(host),
             Err(problem) => problems.push(problem),
         }
     }
@@ -221,6 +246,37 @@ pub fn plan(
         Some(problem) => Err(problem),
         None => Ok((plan, refused)),
     }
+}
+
+/// What a host has once: what its driver wants, and its firewall.
+fn host_plan(hosts: &dyn Hosts, seen: &SeenHost) -> Result<HostPlan, Problem> {
+    let host = &seen.observed.host;
+    let mut steps = hosts
+        .driver(seen.kind)?
+        .host_steps(&seen.targets, &seen.observed)?;
+    let mut notes = Vec::new();
+    if let Some((wants, observed)) = &seen.firewall {
+        steps.extend(host_service::firewall::steps(host, wants, observed)?);
+        notes.extend(host_service::firewall::wants_told(wants, observed));
+    }
+    Ok(HostPlan {
+        host: host.clone(),
+        steps,
+        notes,
+    })
+}
+
+/// What targets want of their host's firewall.
+fn wants<'a>(targets: impl Iterator<Item = &'a TargetSpec>) -> Vec<Want> {
+    let each = targets.flat_map(|target| {
+        target.ports.iter().filter_map(|port| {
+            Some(Want {
+                target: target.name.clone(),
+                spec: port.firewall.clone()?,
+            })
+        })
+    });
+    each.collect()
 }
 
 fn target_plan(target: &TargetSpec, observed: &Observed, stages: Vec<Stage>) -> TargetPlan {

@@ -182,6 +182,7 @@ mod tests {
                 one_writer: false,
                 tunnel: None,
                 break_with: None,
+                firewall: None,
             }],
             gdb_stub: None,
             nested: false,

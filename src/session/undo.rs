@@ -11,6 +11,7 @@ use crate::runner::ssh::options as logins;
 use crate::session::Front;
 use crate::session::consent::{self, Consent};
 use crate::session::execute::{refuse_while_held, run_step, step_wait};
+use crate::session::firewall;
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{Entry, Found, Journal, StepRecord, StepState};
 use crate::session::lock::lock;
@@ -186,6 +187,13 @@ fn taking_text(taking: &Taking) -> String {
         Taking::Replace { diff, .. } => {
             format!("the file changed meanwhile: only our keys are put back\n{diff}")
         }
+        Taking::Firewall { live, file, .. } => {
+            let mut lines: Vec<String> = live.iter().map(|change| format!("$ {}", change.run)).collect();
+            if matches!(**file, Taking::Replace { .. }) {
+                lines.push(taking_text(file));
+            }
+            lines.join("\n")
+        }
         Taking::Run(invocation) => format!("$ {invocation}"),
         Taking::Qmp(command) => format!(
             "QMP {} {} at {}",
@@ -306,7 +314,8 @@ fn power_off(
     Ok(())
 }
 
-fn take(
+/// Takes one step of an entry back, and notes it there.
+pub(super) fn take(
     entry: &mut Entry,
     index: usize,
     taking: &Taking,
@@ -329,8 +338,22 @@ fn take(
     entry.mark(index, StepState::Undone)
 }
 
+/// Takes one step back.
 pub(super) fn act(taking: &Taking, runner: &dyn Runner, wait: &Wait) -> Result<(), Problem> {
     match taking {
+        Taking::Firewall {
+            token,
+            change,
+            live,
+            file,
+        } => {
+            if let Taking::Replace { new, .. } = &**file {
+                firewall::test_file(change.test.as_ref(), new.as_ref(), runner, wait)?;
+            }
+            let replace_file = |wait: &Wait| act(file, runner, wait);
+            firewall::guarded(token, change, live, runner, wait, &replace_file)
+                .map_err(|not_done| not_done.problem)
+        }
         Taking::Replace {
             path,
             format,

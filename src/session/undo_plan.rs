@@ -6,17 +6,18 @@ use crate::model::{
     Problem, RestartPolicy, ScriptCall, TargetName, TargetSpec, Wait,
 };
 use crate::plan::diff::unified;
-use crate::plan::take_back::{Kept, TakeBack, ThreeVersions, take_back};
-use crate::plan::{Action, Effect, PowerChange, QmpCommand, SettingUndo, Step, Undo};
-use crate::runner::local::must_succeed;
+use crate::plan::take_back::{Kept, TakeBack, take_back};
+use crate::plan::{Action, Effect, FirewallChange, LiveChange, PowerChange, QmpCommand, Step, Undo};
 use crate::runner::{FileSnapshot, ProcessRef, Runner};
 use crate::session::execute::refuse_while_held;
+use crate::session::firewall;
 use crate::session::install;
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{Entry, StepRecord, StepState};
 use crate::session::planning::{Hosts, observe};
 use crate::session::undo_refusal::refusal;
 use crate::session::undo_script::decide;
+use crate::session::undo_setting::setting_now;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,17 @@ pub enum Taking {
         original: bool,
         /// For people.
         diff: String,
+    },
+    /// Rules of a firewall go, under its guard.
+    Firewall {
+        /// Names this undo to the guard.
+        token: String,
+        /// The change that is taken back.
+        change: Box<FirewallChange>,
+        /// What is done to the rules in force.
+        live: Vec<LiveChange>,
+        /// What is done to the file: [`Taking::Replace`] or [`Taking::Nothing`].
+        file: Box<Taking>,
     },
     /// A command runs.
     Run(Invocation),
@@ -96,6 +108,21 @@ pub fn plan_undo(
     restart: Option<RestartPolicy>,
     interrupt: &Interrupt,
 ) -> Result<UndoPlan, Problem> {
+    plan_undo_of(entry, hosts, restart, interrupt, &|_| true)
+}
+
+/// The same for some of its steps.
+///
+/// # Errors
+///
+/// See [`plan_undo`].
+pub(super) fn plan_undo_of(
+    entry: &Entry,
+    hosts: &dyn Hosts,
+    restart: Option<RestartPolicy>,
+    interrupt: &Interrupt,
+    wanted: &dyn Fn(&StepRecord) -> bool,
+) -> Result<UndoPlan, Problem> {
     let wait = Wait::new(
         Deadline::after(Instant::now(), OBSERVE),
         interrupt.soft.clone(),
@@ -104,7 +131,7 @@ pub fn plan_undo(
     let mut planner = Planner {
         entry,
         hosts,
-        seen: powers(entry, hosts, &wait)?,
+        seen: powers(entry, hosts, wanted, &wait)?,
         power: BTreeMap::new(),
         wait,
         files: BTreeMap::new(),
@@ -122,7 +149,7 @@ pub fn plan_undo(
     planner.power = powers.map(|(name, seen)| (name.clone(), seen.power)).collect();
     let mut problems = Vec::new();
     for (index, record) in entry.data.steps.iter().enumerate().rev() {
-        if !record.state.is_in_force() {
+        if !record.state.is_in_force() || !wanted(record) {
             continue;
         }
         match planner.step(index, record) {
@@ -137,10 +164,15 @@ pub fn plan_undo(
 }
 
 /// Looks at the power of those VMs for which it matters. A VM that is no more has none.
-fn powers(entry: &Entry, hosts: &dyn Hosts, wait: &Wait) -> Result<BTreeMap<TargetName, Observed>, Problem> {
+fn powers(
+    entry: &Entry,
+    hosts: &dyn Hosts,
+    wanted: &dyn Fn(&StepRecord) -> bool,
+    wait: &Wait,
+) -> Result<BTreeMap<TargetName, Observed>, Problem> {
     let matters = |record: &&StepRecord| {
         let power_by_command = record.step.power.is_some() && record.step.undo != Undo::StopProcess;
-        record.state.is_in_force() && (power_by_command || needs_power_off(record))
+        record.state.is_in_force() && wanted(record) && (power_by_command || needs_power_off(record))
     };
     let mut all = BTreeMap::new();
     for target in &entry.data.targets {
@@ -188,7 +220,10 @@ impl Planner<'_> {
             (Undo::File, Action::Install(install)) => {
                 install::taking(self.entry, record, install, runner.as_ref(), &self.wait)?
             }
-            (Undo::Keys | Undo::File, _) => {
+            (Undo::Firewall, Action::Firewall(change)) => {
+                self.firewall(index, record, change, runner.as_ref())?
+            }
+            (Undo::Keys | Undo::File | Undo::Firewall, _) => {
                 let message = "a step without a file has nothing to put back";
                 return Err(Problem::new(FailureKind::Internal, message));
             }
@@ -259,6 +294,29 @@ impl Planner<'_> {
                 self.power.insert(target.clone(), PowerState::Running);
             }
         }
+    }
+
+    fn firewall(
+        &mut self,
+        index: usize,
+        record: &StepRecord,
+        change: &FirewallChange,
+        runner: &dyn Runner,
+    ) -> Result<Taking, Problem> {
+        let live = firewall::ways_back(change, runner, &self.wait)?;
+        let file = match &change.file {
+            Some(edit) => self.edit(record, edit, runner)?,
+            None => Taking::Nothing("no file was changed".to_owned()),
+        };
+        if live.is_empty() && matches!(file, Taking::Nothing(_)) {
+            return Ok(Taking::Nothing("the rules are not there (any more)".to_owned()));
+        }
+        Ok(Taking::Firewall {
+            token: format!("{}-{index}-undo", self.entry.id),
+            change: Box::new(change.clone()),
+            live,
+            file: Box::new(file),
+        })
     }
 
     fn edit(&mut self, record: &StepRecord, edit: &FileEdit, runner: &dyn Runner) -> Result<Taking, Problem> {
@@ -399,36 +457,6 @@ impl Planner<'_> {
         Err(Problem::new(FailureKind::Precondition, message)
             .hint("Power the VM off, then run `vmserial undo` again."))
     }
-}
-
-/// Decides from a setting's value today.
-///
-/// # Errors
-///
-/// It cannot be read, or somebody else changed it after us.
-fn setting_now(setting: &SettingUndo, runner: &dyn Runner, wait: &Wait) -> Result<Taking, Problem> {
-    let output = runner.run(&setting.look, wait)?;
-    let said = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    let now = if String::from_utf8_lossy(&said).contains(&setting.absent) {
-        None
-    } else {
-        let output = must_succeed(runner.host(), &setting.look, output)?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        Some(text.strip_suffix('\n').unwrap_or(&text).to_owned())
-    };
-    if now == setting.before {
-        return Ok(Taking::Nothing(format!("`{}` is as it was before", setting.name)));
-    }
-    if now == setting.ours {
-        return Ok(Taking::Run(setting.restore.clone()));
-    }
-    let versions = ThreeVersions {
-        key: setting.name.clone(),
-        before: setting.before.clone(),
-        ours: setting.ours.clone(),
-        now,
-    };
-    Err(refusal("the settings of its host", &[versions]))
 }
 
 /// Returns the process that a step started, if it still runs.

@@ -28,6 +28,7 @@ mod endpoint;
 mod endpoint_errors;
 mod exec;
 mod faults;
+mod firewall;
 mod guest;
 mod guest_linux;
 mod guest_serial;
@@ -95,6 +96,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(holders::trials());
     trials.extend(exec::trials());
     trials.extend(faults::trials());
+    trials.extend(firewall::trials());
     trials.extend(helper::trials());
     trials.extend(helper_bridge::trials());
     trials.extend(ssh_hosts::trials());

@@ -42,6 +42,8 @@ const PACKAGES: &[Package] = &[
     ("openssh-server", "tests go through SSH, to a server of their own"),
     ("openssl", "hashes the passwords of the users of that server"),
     ("sudo", "tests become another user behind SSH"),
+    ("iptables", "a host's firewall in tests, in a network namespace"),
+    ("iproute2", "the network between two namespaces in tests"),
     ("strace", "tests look at what is asked of a serial device"),
     ("microcom", "a terminal program in tests"),
     ("tio", "a terminal program in tests"),

@@ -1,6 +1,7 @@
 //! `vmserial setup`: flags instead of a profile, then the bridge.
 
 pub mod common;
+pub mod firewall;
 pub mod helper;
 pub mod hyperv;
 pub mod qemu;

@@ -3,7 +3,7 @@
 use super::{Checker, expected, format, types};
 use crate::config::node::{Node, ScalarType};
 use crate::model::profile::{MemorySize, VariableName};
-use crate::model::{BreakWith, ClientSpec, EndpointSpec, TargetName};
+use crate::model::{BreakWith, ClientSpec, EndpointSpec, PortRange, TargetName};
 use serde_json::Value;
 
 impl<'a> Checker<'a> {
@@ -79,6 +79,7 @@ pub(super) fn grammar(name: &str, text: &str) -> Option<String> {
         "Endpoint" => text.parse::<EndpointSpec>().err().map(|error| error.to_string()),
         "Client" => text.parse::<ClientSpec>().err().map(|error| error.to_string()),
         "BreakWith" => text.parse::<BreakWith>().err().map(|error| error.to_string()),
+        "PortRange" => text.parse::<PortRange>().err().map(|error| error.to_string()),
         "MemorySize" => text.parse::<MemorySize>().err().map(|error| error.to_string()),
         "TargetName" => text.parse::<TargetName>().err().map(|error| error.to_string()),
         "VariableName" => text.parse::<VariableName>().err().map(|error| error.to_string()),

@@ -1,12 +1,12 @@
 //! One port of a target: endpoints, clients, and the keys that only make sense together.
 
-use super::{Home, Validator, word};
+use super::{Home, Validator};
 use crate::config::node::FieldPath;
 use crate::model::log::DEFAULT_KEEP;
 use crate::model::profile::{DEFAULT_HOLD, DEFAULT_REPLAY, MemorySize, PortProfile};
 use crate::model::{
-    Address, ClientPrefix, ClientSpec, EndpointError, EndpointSpec, HostRef, LogSpec, Policy, PortSpec, Role,
-    Rotation,
+    Address, ClientPrefix, ClientSpec, EndpointError, EndpointSpec, FirewallSpec, HostRef, LogSpec, Policy,
+    PortSpec, Role, Rotation, Source,
 };
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -56,6 +56,7 @@ impl Validator<'_> {
         }
         let log = self.logs(path, port);
         self.way_across(path, port, home);
+        let firewall = self.firewall(path, port, attach.as_ref());
         (self.issues.len() == before).then(|| PortSpec {
             port: port.port,
             policy: port.policy,
@@ -67,6 +68,7 @@ impl Validator<'_> {
             one_writer: port.one_writer,
             tunnel: port.tunnel,
             break_with,
+            firewall,
         })
     }
 
@@ -158,19 +160,36 @@ impl Validator<'_> {
         {
             self.issue(&path.key("attach"), message);
         }
-        let Some(firewall) = &port.firewall else {
-            return;
-        };
-        if port.tunnel.is_some() {
+        if port.tunnel.is_some() && port.firewall.is_some() {
             self.issue(
                 &path.key("firewall"),
                 "an open port instead of a tunnel: expected `firewall` or `tunnel`, got both",
             );
         }
-        let from = path.key("firewall").key("allow_from");
-        if let Err(message) = word::address_range(&firewall.allow_from) {
-            self.issue(&from, message);
+    }
+
+    /// What the port wants of its host's firewall.
+    fn firewall(
+        &mut self,
+        path: &FieldPath,
+        port: &PortProfile,
+        attach: Option<&EndpointSpec>,
+    ) -> Option<FirewallSpec> {
+        let firewall = port.firewall.as_ref()?;
+        let here = path.key("firewall");
+        let allow_from = match Source::list(&firewall.allow_from) {
+            Ok(allow_from) => allow_from,
+            Err(error) => {
+                self.issue(&here.key("allow_from"), error.to_string());
+                return None;
+            }
+        };
+        // An endpoint that is wrong was told already.
+        if port.attach.is_some() && attach.is_none() {
+            return None;
         }
+        let spec = FirewallSpec::open(attach, firewall.ports, allow_from);
+        spec.map_err(|error| self.issue(&here, error.to_string())).ok()
     }
 
     fn told<T>(&mut self, path: &FieldPath, result: Result<T, EndpointError>) -> Option<T> {

@@ -28,20 +28,14 @@ targets:
     vm: \"x*\"
     secure_boot: off
     host_sysrq: off
-    ports: [{port: 1, as: kd, tunnel: ssh}, {port: 2, as: console, firewall: {allow_from: any}}]
+    ports: [{port: 1, as: kd, tunnel: ssh}, {port: 2, as: console, attach: \"listen:tcp:0.0.0.0:7001\", firewall: {allow_from: any}}]
     guest: {os: linux, ssh: g, sudo: true, password: {env: A}, console: persistent, boot_entry: {}}
     debugger: {kind: gdb, modules: [m]}
   b: {host: here, vm: y, ports: [{port: 1, as: kd}], guest: {os: windows, ssh: w, password: {env: A}, bitlocker: suspend}}
 joins: [{a: a/1, b: b/1, as: kd}]
 ";
     let of_host = ["hosts.here.password", "hosts.here.sudo"];
-    let a = [
-        "ports[1].firewall",
-        "vm",
-        "debugger.modules",
-        "secure_boot",
-        "host_sysrq",
-    ];
+    let a = ["vm", "debugger.modules", "secure_boot", "host_sysrq"];
     let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     assert_eq!(
         unserved(text),

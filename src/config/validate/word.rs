@@ -32,42 +32,6 @@ pub(super) fn ssh_destination(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks an address, a range of addresses (`10.0.0.0/24`), or `any`.
-pub(super) fn address_range(text: &str) -> Result<(), String> {
-    if text == "any" {
-        return Ok(());
-    }
-    let wrong = || format!("`{text}` is no range of addresses, expected one as in `10.0.0.0/24`, or `any`");
-    let (address, bits) = match text.split_once('/') {
-        Some((address, bits)) => (address, Some(bits)),
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().map_err(|_| wrong())?;
-    let (number, width) = match address {
-        IpAddr::V4(address) => (u128::from(u32::from(address)), 32),
-        IpAddr::V6(address) => (u128::from(address), 128),
-    };
-    let Some(bits) = bits else {
-        return Ok(());
-    };
-    let bits: u32 = bits
-        .parse()
-        .ok()
-        .filter(|bits| *bits <= width)
-        .ok_or_else(wrong)?;
-    if bits == 0 {
-        return Err(format!("`{text}` is everybody: write `any` if that is meant"));
-    }
-    // Bits behind the prefix: a firewall would silently drop them, and the range be another than it looks.
-    let behind = number & ((1_u128 << (width - bits)) - 1);
-    if behind != 0 {
-        return Err(format!(
-            "`{text}` has bits behind its first {bits}: expected the range's first address"
-        ));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,27 +65,6 @@ mod tests {
             "[h:1]",
         ] {
             assert!(ssh_destination(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn address_ranges() {
-        for right in ["any", "10.0.0.0/24", "10.0.0.7", "10.0.0.7/32", "fd00::/8", "::1"] {
-            assert_eq!(address_range(right), Ok(()), "{right}");
-        }
-        for wrong in [
-            "",
-            "all",
-            "10.0.0.0/33",
-            "10.0.0.0/",
-            "10.0.0.1/24",
-            "0.0.0.0/0",
-            "::/0",
-            "10.0.0/24",
-            "fd00::1/8",
-            "10.0.0.0/-1",
-        ] {
-            assert!(address_range(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -34,6 +34,7 @@ fn port(number: u32, policy: Policy, attach: Option<&str>) -> PortSpec {
         one_writer: false,
         tunnel: None,
         break_with: None,
+        firewall: None,
     }
 }
 

@@ -33,6 +33,7 @@ fn port(number: u32, attach: Option<&str>, break_with: Option<&str>) -> PortSpec
         one_writer: false,
         tunnel: None,
         break_with: break_with.map(|text| text.parse().unwrap()),
+        firewall: None,
     }
 }
 

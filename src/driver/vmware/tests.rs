@@ -32,6 +32,7 @@ fn target(vm: &str, ports: &[(u32, Option<&str>)]) -> TargetSpec {
         one_writer: false,
         tunnel: None,
         break_with: None,
+        firewall: None,
     });
     TargetSpec {
         name: "dev".parse().unwrap(),

@@ -100,6 +100,7 @@ fn target(vm: &str, attach: Option<&str>) -> TargetSpec {
             one_writer: false,
             tunnel: None,
             break_with: None,
+            firewall: None,
         }],
         gdb_stub: None,
         nested: false,

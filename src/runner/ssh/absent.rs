@@ -26,6 +26,9 @@ pub fn exec(_chain: &[String], _line: &str, _stdin: &[u8], _wait: &Wait) -> Resu
     })
 }
 
+/// There is no connection to let go of.
+pub fn renew(_chain: &[String]) {}
+
 /// Refuses.
 ///
 /// # Errors

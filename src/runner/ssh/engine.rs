@@ -1,7 +1,7 @@
 //! Chooses the engine: the built-in one, or the system's `ssh` where that is wanted or is all there is.
 
 use super::link::{ExecFailure, Far};
-use super::options::{SshEngine, options};
+use super::options::{self, SshEngine, options};
 use super::{sys, system};
 use crate::model::Wait;
 use crate::runner::{Output, ReadWrite, RunError};
@@ -23,6 +23,13 @@ pub(super) fn exec(chain: &[String], line: &str, stdin: &[u8], wait: &Wait) -> R
     } else {
         system::exec(chain, line, stdin, wait)
     }
+}
+
+/// Lets go of the chain's connections: whoever uses one keeps it, what comes next opens another. The system's `ssh` opens one for
+/// each command; from now on also where the user lets it share them.
+pub(super) fn renew(chain: &[String]) {
+    sys::renew(chain);
+    options::set_own_connections();
 }
 
 /// Opens a stream through the last host of the chain, for a thread.

@@ -289,6 +289,10 @@ impl Runner for SshRunner {
         &self.host
     }
 
+    fn renew(&self) {
+        engine::renew(&self.chain());
+    }
+
     fn run(&self, invocation: &Invocation, wait: &Wait) -> Result<Output, RunError> {
         let input = invocation.stdin.clone().unwrap_or_default();
         self.exec(invocation, input.as_bytes(), wait)

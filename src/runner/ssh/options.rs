@@ -2,6 +2,7 @@
 
 use crate::model::HostLogin;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Who speaks SSH.
@@ -26,6 +27,7 @@ pub struct SshOptions {
 }
 
 static OPTIONS: OnceLock<SshOptions> = OnceLock::new();
+static OWN_CONNECTIONS: AtomicBool = AtomicBool::new(false);
 static LOGINS: Mutex<BTreeMap<String, HostLogin>> = Mutex::new(BTreeMap::new());
 
 /// Sets the options, once, before anything goes through SSH. Later calls change nothing.
@@ -40,6 +42,16 @@ pub(super) fn options() -> SshOptions {
         accept_new_host_key: false,
         warn: |line| tracing::warn!("{line}"),
     })
+}
+
+/// Lets every command of the system's `ssh` open a connection of its own, also where the user has it share one.
+pub(super) fn set_own_connections() {
+    OWN_CONNECTIONS.store(true, Ordering::SeqCst);
+}
+
+/// Tells whether every command opens a connection of its own.
+pub(super) fn has_own_connections() -> bool {
+    OWN_CONNECTIONS.load(Ordering::SeqCst)
 }
 
 /// Notes how one logs in to a host and acts there, as its entry in the profile says.

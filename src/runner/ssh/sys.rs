@@ -7,4 +7,4 @@ mod engine;
 #[path = "absent.rs"]
 mod engine;
 
-pub use engine::{BUILT_IN, exec, open, open_within};
+pub use engine::{BUILT_IN, exec, open, open_within, renew};

@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "the runner starts processes")]
 
 use super::link::{ExecFailure, Far};
-use super::options::options;
+use super::options::{has_own_connections, options};
 use crate::model::{FailureKind, HostRef, Problem, Wait};
 use crate::runner::local::process::run_command;
 use crate::runner::ssh_words::destination_word;
@@ -37,6 +37,7 @@ fn command(chain: &[String], more: &[&str]) -> Result<Command, RunError> {
     for option in fixed
         .into_iter()
         .chain(strict.then_some("StrictHostKeyChecking=accept-new"))
+        .chain(has_own_connections().then_some("ControlPath=none"))
     {
         command.args(["-o", option]);
     }

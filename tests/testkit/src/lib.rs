@@ -38,6 +38,9 @@ const OF_THIS_SYSTEM: &[(&str, StandIn)] = &[
     ("xl", xen::xl),
     ("xenstore-read", xen::xenstore_read),
     ("xen-qemu", xen::qemu),
+    ("service", xen::service),
+    ("firewall-port", xen::firewall_port),
+    ("firewall-cmd", xen::firewall_cmd),
 ];
 
 /// Runs a stand-in if the program was called by the name of one, or with that name as first argument; `None` if not.

@@ -161,6 +161,7 @@ impl CommonArgs {
                 one_writer: false,
                 tunnel: None,
                 break_with: None,
+                firewall: None,
             }],
             gdb_stub: self.gdbstub.map(|port| GdbStubSpec {
                 port,

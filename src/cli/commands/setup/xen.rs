@@ -1,12 +1,14 @@
 //! `vmserial setup xen`.
 
 use super::common::{CommonArgs, Site};
+use super::firewall::FirewallArgs;
 use crate::cli::cables;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::ui::Ui;
 use crate::model::join::{JoinEnd, JoinSpec};
 use crate::model::{FailureKind, HypervisorKind, LogSpec, Policy, Problem, TargetSpec, VmRef};
+use crate::session::firewall_end::OpenPorts;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -22,8 +24,10 @@ pub struct XenArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// Join the port to that of this VM of the same host: --vm is debugged, NAME has the debugger
-    #[arg(long, value_name = "NAME|ID|PATH", conflicts_with_all = ["serve", "show", "remove"])]
+    #[arg(long, value_name = "NAME|ID|PATH", conflicts_with_all = ["serve", "show", "remove", "allow_from"])]
     join: Option<String>,
+    #[command(flatten)]
+    firewall: FirewallArgs,
 }
 
 /// Runs `vmserial setup xen`.
@@ -34,19 +38,45 @@ pub struct XenArgs {
 /// that another VM has: 5; a file that cannot be edited: 3; the plan's refusals and the bridge's failures.
 pub fn run(args: &XenArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let common = &args.common;
-    let target = target(common, common.vm.as_ref())?;
+    let mut target = target(common, common.vm.as_ref())?;
     if let Some(other) = &args.join {
         return joined(args, target, other, context, ui);
     }
+    args.firewall.wish(common, &mut target)?;
     let site = Site::new(common, false, context)?;
     if common.show {
-        return site.show(common, &target, ui);
+        let code = site.show(common, &target, ui)?;
+        args.firewall.show(&site, &target, ui)?;
+        return Ok(code);
     }
-    site.apply(&target, ui)?;
-    if common.plan || common.remove {
+    if common.plan {
+        site.apply(&target, ui)?;
         return Ok(ExitCode::SUCCESS);
     }
-    site.bridge(common, &target, context, ui)
+    let open = OpenPorts::begin(site.hosts.as_ref(), &site.options)?;
+    let result = set_up(&site, common, &target, context, ui);
+    // However the session ended: what is temporary is closed, what stays is told.
+    match (result, args.firewall.end(&site, &open, &target.host, ui)) {
+        (Err(failure), Err(end)) => {
+            ui.warning(&end.error.to_string());
+            Err(failure)
+        }
+        (result, ended) => ended.and(result),
+    }
+}
+
+fn set_up(
+    site: &Site,
+    common: &CommonArgs,
+    target: &TargetSpec,
+    context: &Context,
+    ui: &mut Ui,
+) -> Result<ExitCode, Failure> {
+    site.apply(target, ui)?;
+    if common.remove {
+        return Ok(ExitCode::SUCCESS);
+    }
+    site.bridge(common, target, context, ui)
 }
 
 /// Gives both VMs a port and joins them.

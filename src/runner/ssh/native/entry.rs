@@ -27,6 +27,11 @@ pub fn exec(chain: &[String], line: &str, stdin: &[u8], wait: &Wait) -> Result<O
     Pool::shared().exec(chain, line, stdin, wait)
 }
 
+/// Lets go of the chain's connections: whoever uses one keeps it, what comes next opens another.
+pub fn renew(chain: &[String]) {
+    Pool::shared().renew(chain);
+}
+
 /// Opens a stream through the last host of the chain.
 ///
 /// # Errors

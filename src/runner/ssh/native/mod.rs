@@ -14,4 +14,4 @@ mod settings;
 mod worker;
 
 mod entry;
-pub use entry::{BUILT_IN, exec, open, open_within};
+pub use entry::{BUILT_IN, exec, open, open_within, renew};

@@ -101,6 +101,14 @@ impl Pool {
         Ok(new)
     }
 
+    /// Lets go of the chain's connections: whoever uses one keeps it, what comes next opens another.
+    pub fn renew(&self, chain: &[String]) {
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(chain);
+    }
+
     fn start(&'static self, chain: &[String], interactive: bool) -> io::Result<Connection> {
         let (sender, requests) = channel();
         let (wake, wake_receiver) = Wake::new()?;

@@ -9,6 +9,7 @@
 //! heard. Tests write `faults`, one word a line:
 //! `no-tools` (no guest shuts down), `shutdown-hangs`, `hangs-before-set`, `hangs-after-set`, `supporter`, `no-daemon`.
 
+mod firewall;
 mod qemu;
 mod xe;
 mod xl;
@@ -31,6 +32,21 @@ pub fn xl(arguments: &[String], state: &Path) -> ExitCode {
 /// Runs `xenstore-read`.
 pub fn xenstore_read(arguments: &[String], state: &Path) -> ExitCode {
     run("xenstore-read", xenstore, arguments, state)
+}
+
+/// Runs `service`.
+pub fn service(arguments: &[String], state: &Path) -> ExitCode {
+    run("service", firewall::service, arguments, state)
+}
+
+/// Runs xapi's `firewall-port`.
+pub fn firewall_port(arguments: &[String], state: &Path) -> ExitCode {
+    run("firewall-port", firewall::firewall_port, arguments, state)
+}
+
+/// Runs `firewall-cmd`.
+pub fn firewall_cmd(arguments: &[String], state: &Path) -> ExitCode {
+    run("firewall-cmd", firewall::firewall_cmd, arguments, state)
 }
 
 /// Is a domain's QEMU: `xen-qemu STATE DOMAIN DEVICE…`. Never called by vmserial.
