@@ -10,6 +10,7 @@ mod pipe;
 mod pool;
 mod prompt;
 mod pump;
+mod room;
 mod settings;
 mod worker;
 

@@ -181,8 +181,9 @@ impl Pool {
     ) -> Result<Output, ExecFailure> {
         let started = Instant::now();
         let wanted = Wanted::Exec(line.to_owned());
+        let mut tries = 0..TRIES;
         let mut last = LinkError::Busy;
-        for _ in 0..TRIES {
+        while tries.next().is_some() {
             let stream = match self.request(chain, &wanted, Use::Command, true) {
                 Ok(stream) => stream,
                 Err(error) => return Err(failure(error, wait)),
@@ -209,7 +210,9 @@ impl Pool {
                     last = LinkError::Lost("the command ended without a status".to_owned());
                     break;
                 }
-                Ok(Err(error @ (LinkError::LostBefore(_) | LinkError::Busy))) => last = error,
+                Ok(Err(error @ LinkError::LostBefore(_))) => last = error,
+                // Somebody else's request is what takes long: another connection, as long as the wait lasts.
+                Ok(Err(LinkError::Busy)) => tries = 0..TRIES,
                 Ok(Err(error)) => {
                     return Err(ExecFailure {
                         stderr,
@@ -258,8 +261,9 @@ impl Pool {
         wanted: &Wanted,
         wait: &Wait,
     ) -> Result<SshStream, RunError> {
+        let mut tries = 0..TRIES;
         let mut last = LinkError::Busy;
-        for _ in 0..TRIES {
+        while tries.next().is_some() {
             let mut stream = self
                 .request(chain, wanted, Use::Stream, true)
                 .map_err(|error| failure(error, wait).error)?;
@@ -272,7 +276,8 @@ impl Pool {
                     stream.set_deadline(wait.deadline.instant());
                     return Ok(stream);
                 }
-                Err(error @ (LinkError::LostBefore(_) | LinkError::Busy)) => last = error,
+                Err(error @ LinkError::LostBefore(_)) => last = error,
+                Err(LinkError::Busy) => tries = 0..TRIES,
                 Err(error) => return Err(failure(error, wait).error),
             }
         }

@@ -7,6 +7,7 @@
 use super::line::{CHANNEL_FAILURE, Fault, Line, Step};
 use super::pipe::{LinkError, Pipe, Wake};
 use super::pump::{LAST_BYTES, Open, pump};
+use super::room::Room;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use ssh2::{Channel, Session};
 use std::collections::VecDeque;
@@ -17,9 +18,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
-/// Commands at a time: sshd's MaxSessions is 10.
-const MOST_COMMANDS: usize = 8;
-
 /// A question that sshd must answer goes out this often while something is open.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
@@ -29,7 +27,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// A connection that nobody uses is closed.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// After this an answer to an open counts as slow, and others take another connection.
+/// After this an answer to the open of an address counts as slow, and others take another connection. That of a command is the
+/// host's own: one that has no time for it has none for another connection either.
 const SLOW_OPEN: Duration = Duration::from_secs(3);
 
 /// What is asked of a host.
@@ -99,7 +98,7 @@ pub struct Worker {
     opening: Option<Opening>,
     open: Vec<Open>,
     closing: Vec<Closing>,
-    most_commands: usize,
+    room: Room,
     heard: Instant,
     asked: Option<Instant>,
     keepalive: Instant,
@@ -150,7 +149,7 @@ impl Worker {
             opening: None,
             open: Vec::new(),
             closing: Vec::new(),
-            most_commands: MOST_COMMANDS,
+            room: Room::new(),
             heard: now,
             asked: None,
             keepalive: now + KEEPALIVE,
@@ -272,7 +271,10 @@ impl Worker {
                 Step::Failed(fault) => return Err(fault.text),
             };
             if done {
-                self.closing.swap_remove(index);
+                let closed = self.closing.swap_remove(index);
+                if closed.was_command {
+                    self.room.ended(Instant::now());
+                }
                 moved = true;
             } else {
                 index += 1;
@@ -290,7 +292,7 @@ impl Worker {
         if self.opening.is_none() {
             let commands = self.commands();
             self.queue.retain(|request| request.pipe.lock().dropped.is_none());
-            let room = commands < self.most_commands;
+            let room = self.room.is_for_one_more(commands, Instant::now());
             let next = self
                 .queue
                 .iter()
@@ -300,7 +302,9 @@ impl Worker {
             };
             self.next_key += 16;
             let since = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.health.opening.store(since + 1, Ordering::SeqCst);
+            if !matches!(request.wanted, Wanted::Exec(_)) {
+                self.health.opening.store(since + 1, Ordering::SeqCst);
+            }
             self.opening = Some(Opening {
                 key: self.next_key,
                 request,
@@ -385,14 +389,17 @@ impl Worker {
             is_command: matches!(opening.request.wanted, Wanted::Exec(_)),
             eof_sent: false,
         });
+        self.room.opened(self.commands());
     }
 
     fn refused(&mut self, opening: Opening, fault: Fault) {
         let is_command = matches!(opening.request.wanted, Wanted::Exec(_));
         let commands = self.commands();
-        if is_command && opening.channel.is_none() && commands > 0 && fault.code == CHANNEL_FAILURE {
-            // Its MaxSessions is lower: the next one goes when one of ours has ended.
-            self.most_commands = commands;
+        if is_command
+            && opening.channel.is_none()
+            && fault.code == CHANNEL_FAILURE
+            && self.room.refused(commands, Instant::now())
+        {
             self.queue.push_front(opening.request);
             return;
         }
@@ -459,6 +466,7 @@ impl Worker {
             (true, true) => Duration::from_secs(1),
             (false, true) => IDLE,
         };
+        let longest = self.room.pause().map_or(longest, |pause| pause.min(longest));
         let timeout = Timespec::try_from(longest).map_err(|error| error.to_string())?;
         let mut polled = [
             PollFd::new(&self.socket, interest),
