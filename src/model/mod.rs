@@ -17,6 +17,7 @@ pub mod near;
 pub mod observed;
 pub mod policy;
 pub mod port;
+pub mod port_range;
 pub mod profile;
 pub mod script;
 pub mod target;
@@ -32,13 +33,14 @@ pub use endpoint::{
     TargetOrEndpoint, TtySettings,
 };
 pub use failure::{FailureKind, Problem};
-pub use firewall::{AddressRange, Family, FirewallSpec, FirewallWanted, PortRange, Source};
+pub use firewall::{AddressRange, Family, FirewallSpec, FirewallWanted, Source};
 pub use host::{HostLogin, HostPath, HostRef};
 pub use invocation::{Invocation, Purpose};
 pub use log::{LogSpec, Rotation};
 pub use observed::{Observed, ObservedFile, ObservedHost, ObservedPort};
 pub use policy::{ClientPrefix, Policy};
 pub use port::PortIndex;
+pub use port_range::PortRange;
 pub use script::ScriptCall;
 pub use target::{
     BreakIn, DebuggerKind, DebuggerSpec, GdbStubSpec, PortSpec, RestartPolicy, StartSpec, TargetName,

@@ -11,8 +11,8 @@ pub use scalars::{MemorySize, VariableName, VariableNameError};
 pub use vm::{VmDescription, VmProfile};
 
 use crate::model::BreakWith;
+use crate::model::PortRange;
 use crate::model::endpoint::{ClientSpec, EndpointSpec};
-use crate::model::firewall::PortRange;
 use crate::model::policy::Policy;
 use crate::model::port::PortIndex;
 use crate::model::target::{BreakIn, DebuggerKind, RestartPolicy, TargetName};

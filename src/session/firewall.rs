@@ -1,6 +1,7 @@
 //! Looks at a host's firewall, and changes it so that nobody is locked out: the host itself restores what was there unless
 //! we come back by a new connection and say that all is well.
 
+pub use crate::host_service::firewall::told;
 use crate::host_service::firewall::{ObservedFirewall, check_own_way};
 use crate::model::{Deadline, FailureKind, Invocation, Problem, Wait};
 use crate::plan::{FirewallChange, Guard, LiveChange, LiveDigest};

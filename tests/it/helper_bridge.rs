@@ -168,20 +168,22 @@ fn host_with(sandbox: &Sandbox) -> Sshd {
     )
 }
 
-/// A pseudo terminal that stands for a device, and its path.
-fn device() -> (std::fs::File, String) {
+/// A pseudo terminal that stands for a device, and the device's path: not a pseudo terminal's, which needs no helper.
+fn device(sandbox: &Sandbox, link: &str) -> (std::fs::File, String) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-    (std::fs::File::from(master), name)
+    let link = sandbox.path(link);
+    std::os::unix::fs::symlink(name, &link).unwrap();
+    (std::fs::File::from(master), link.display().to_string())
 }
 
 fn a_device_of_another_host(engine: &str) {
     let sandbox = sandbox_of(engine);
     let server = host_with(&sandbox);
-    let (mut uart, path) = device();
+    let (mut uart, path) = device(&sandbox, "ttyS0");
     let target = format!("tty:{path},via=lab");
     let mut bridge = sandbox.start([
         "-v",
@@ -223,7 +225,7 @@ fn a_device_of_another_host(engine: &str) {
 fn ports_of_a_host_share_a_login(engine: &str) {
     let sandbox = sandbox_of(engine);
     let server = host_with(&sandbox);
-    let ((mut one, first), (mut other, second)) = (device(), device());
+    let ((mut one, first), (mut other, second)) = (device(&sandbox, "ttyS0"), device(&sandbox, "ttyS1"));
     let (first, second) = (format!("tty:{first},via=lab"), format!("tty:{second},via=lab"));
     let mut bridge = sandbox.start(["-v", "bridge", "--as=raw", &first, &second]);
     bridge.wait_line("target up");

@@ -68,7 +68,7 @@ fn another_machine_undoes_the_host() {
     assert!(own.stderr.contains("The journal is empty."), "{own:?}");
     let planned = elsewhere(&lab, &["undo", "--host", "lab", "--plan"]);
     assert!(
-        planned.stderr.contains("the original bytes return"),
+        planned.stdout.contains("the original bytes return"),
         "{planned:?}"
     );
     // By another name for the same host.

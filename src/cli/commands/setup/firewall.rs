@@ -4,12 +4,11 @@ use super::common::{CommonArgs, Site};
 use crate::cli::error::Failure;
 use crate::cli::quantity::parse_duration;
 use crate::cli::ui::Ui;
-use crate::host_service::firewall::told;
 use crate::model::{
     Address, Cancel, Deadline, FailureKind, FirewallSpec, FirewallWanted, HostRef, PortRange, Problem,
     Source, TargetSpec, Wait,
 };
-use crate::session::firewall::look;
+use crate::session::firewall::{look, told};
 use crate::session::firewall_end::OpenPorts;
 use crate::session::planning::observe;
 use std::time::{Duration, Instant};
