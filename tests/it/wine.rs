@@ -5,6 +5,9 @@
 #[path = "wine/console.rs"]
 mod console;
 #[cfg(unix)]
+#[path = "wine/debug.rs"]
+mod debug;
+#[cfg(unix)]
 #[path = "wine/helper.rs"]
 mod helper;
 #[cfg(windows)]
@@ -48,7 +51,9 @@ pub fn trials() -> Vec<Trial> {
         trial("what_windows_lacks_is_refused", what_windows_lacks_is_refused),
     ];
     #[cfg(unix)]
-    let more = console::trials().into_iter().chain(helper::trials());
+    let more = [console::trials(), helper::trials(), debug::trials()]
+        .into_iter()
+        .flatten();
     #[cfg(windows)]
     let more = std::iter::empty();
     all.into_iter().chain(more).chain(powershell::trials()).collect()

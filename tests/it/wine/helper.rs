@@ -39,7 +39,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// A script that runs the Windows program under Wine with the arguments that it gets. `ssh` and the opener know nothing of
 /// Wine. It leaves its pid behind, which stays Wine's.
-fn windows_program(sandbox: &Sandbox, name: &str) -> PathBuf {
+pub fn windows_program(sandbox: &Sandbox, name: &str) -> PathBuf {
     let wine = command(sandbox, "vmserial.exe", &[]);
     let quoted = |word: &std::ffi::OsStr| format!("'{}'", word.to_string_lossy());
     let settings: Vec<String> = wine

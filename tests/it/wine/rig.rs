@@ -24,7 +24,7 @@ pub fn trial(name: &str, test: fn()) -> Trial {
 }
 
 /// Runs a Windows program to its end before the first trial: programs that start while Wine itself is starting may fail.
-fn wake() {
+pub fn wake() {
     static AWAKE: Once = Once::new();
     AWAKE.call_once(|| {
         let sandbox = Sandbox::new();
