@@ -33,7 +33,7 @@ pub fn missing() -> Option<String> {
                 "`{program}` is not there (Debian: openssh-server, iptables, util-linux, netcat-openbsd)"
             ));
         }
-        let script = "mount -t tmpfs tmpfs /run && ip link add v0 type veth peer name v1 && iptables -N x && iptables-save >/dev/null";
+        let script = "mount --make-rprivate / && mount -t tmpfs tmpfs /run && ip link add v0 type veth peer name v1 && iptables -N x && iptables-save >/dev/null";
         let tried = finish(
             Command::new("unshare").args(["-n", "-m", "sh", "-c", script]),
             b"",
@@ -75,7 +75,8 @@ impl Space {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.holder.id().to_string(), "-n"]);
         if self.with_mounts {
-            command.arg("-m");
+            // Its root too: that of the tests may be another one than the namespace's first.
+            command.args(["-m", "-r"]);
         }
         command.arg("--").arg(program);
         command
@@ -120,10 +121,12 @@ impl Lab {
         vm(&far.join("xen.state"));
         fs::write(sandbox.path("rules"), rules).unwrap();
         let script = format!(
-            "ip link set lo up; mount --make-rprivate /; mount -t tmpfs tmpfs /run; mkdir /run/sshd; mount -t tmpfs tmpfs /root; mount -t tmpfs tmpfs /var/lib
-             cp -a /etc {etc}; mount --bind {etc} /etc; mkdir -p /etc/sysconfig /etc/xapi.d/plugins; rm -f /etc/iptables/rules.v4
+            "ip link set lo up; mount --make-rprivate /; mount -t tmpfs tmpfs /run; mkdir /run/sshd; mount -t tmpfs tmpfs /var/lib
+             cp -a /etc {etc}; mkdir {home}; sed -i 's|^\\(root:[^:]*:[^:]*:[^:]*:[^:]*\\):[^:]*:|\\1:{home}:|' {etc}/passwd; mount --bind {etc} /etc; mkdir -p /etc/sysconfig /etc/xapi.d/plugins; rm -f /etc/iptables/rules.v4
              cp {rules} {FILE}; chmod 600 {FILE}; iptables-restore {FILE}",
             etc = sandbox.path("etc").display(),
+            // The host's root has a home of its own; the machine's may hold the project.
+            home = sandbox.path("home-of-root").display(),
             rules = sandbox.path("rules").display(),
         );
         let host = Space::new(true, &script);
