@@ -65,10 +65,10 @@ fn own_command(pid: u32) -> Option<String> {
     shlex::try_join(std::iter::once(program).chain(words)).ok()
 }
 
-/// Finds the first other process that has a descriptor open which fits: its identifier with the descriptor's number,
-/// and what the descriptor is. Only processes that we may look into are seen.
+/// Finds the other process that has a descriptor open which fits (its path in `/proc`, and what it is): the oldest, since
+/// whom it started may have inherited the descriptor. Only processes that we may look into are seen.
 pub(super) fn holder_of_descriptor(fits: impl Fn(&Path, &Path) -> bool) -> Option<Holder> {
-    let mut own = None;
+    let (mut own, mut oldest) = (None, None);
     for process in fs::read_dir("/proc").ok()?.flatten() {
         let Some(pid) = process
             .file_name()
@@ -86,10 +86,23 @@ pub(super) fn holder_of_descriptor(fits: impl Fn(&Path, &Path) -> bool) -> Optio
         if holds && pid == std::process::id() {
             own = Some(pid);
         } else if holds {
-            return Some(Holder::of_process(pid));
+            let candidate = (start_time(pid), pid);
+            oldest = Some(oldest.map_or(candidate, |oldest| candidate.min(oldest)));
         }
     }
-    own.map(Holder::of_process)
+    oldest.map(|(_, pid)| pid).or(own).map(Holder::of_process)
+}
+
+/// When a process was started, in the system's clock ticks (proc(5): field 22 of `stat`); the latest if it has just ended.
+fn start_time(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Its name may have anything in it, so the fields are counted behind it.
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    fields
+        .split(' ')
+        .nth(19)
+        .and_then(|field| field.parse().ok())
+        .unwrap_or(u64::MAX)
 }
 
 /// Finds the process that has the master of `/dev/pts/N` open.
