@@ -1,7 +1,7 @@
 //! `via=`: streams through a real OpenSSH server, by both engines.
 
 use crate::bridge_rig::{accepted, in_use, random, read_exactly, vm};
-use crate::kit::{Running, Sandbox, connect, read_until, wait_until};
+use crate::kit::{Running, Sandbox, connect, is_fast, read_until, wait_until};
 use crate::sshd::{Sshd, missing};
 use libtest_mimic::{Failed, Trial};
 use std::io::{Read, Write};
@@ -33,7 +33,9 @@ pub fn trials() -> Vec<Trial> {
         ),
     ];
     let trial = |engine: &'static str, name: &'static str, run: Run| {
-        let reason = reason.clone();
+        let left_out = (engine == SYSTEM && is_fast())
+            .then(|| "the other engine is left out (VMSERIAL_TEST_FAST=1)".to_owned());
+        let reason = reason.clone().or(left_out);
         Trial::ignorable_test(format!("via::{engine}::{name}"), move || match reason {
             Some(reason) => Ok(libtest_mimic::Completion::ignored_with(reason)),
             None => {
