@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 /// So many each way. Every buffer on the way is crossed many times by the fewer ones too.
 pub fn count() -> usize {
-    if is_fast() { 8 << 20 } else { 64 << 20 }
+    if is_fast() { 2 << 20 } else { 64 << 20 }
 }
 
 /// A pseudo terminal passes a few tens of MiB each second on a busy machine, and others run beside it.
