@@ -1,6 +1,7 @@
 //! Boot entries in files of their own (Boot Loader Specification): a key and its value a line. Every other byte stays.
 
 use crate::render::edit::EditError;
+use crate::render::lines;
 
 /// An entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +25,8 @@ impl LoaderEntry {
     ///
     /// It is no UTF-8.
     pub fn parse(bytes: &[u8]) -> Result<Self, EditError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| EditError::Malformed {
-            line: 0,
-            message: "the file is no UTF-8".to_owned(),
-        })?;
         Ok(Self {
-            lines: text.split_inclusive('\n').map(str::to_owned).collect(),
+            lines: lines::split(bytes)?,
         })
     }
 
@@ -83,14 +80,7 @@ impl LoaderEntry {
                 let end = &line[line.trim_end_matches(['\n', '\r']).len()..];
                 self.lines[at] = format!("{}{gap}{value}{end}", &line[..start]);
             }
-            None => {
-                if let Some(last) = self.lines.last_mut()
-                    && !last.ends_with('\n')
-                {
-                    last.push('\n');
-                }
-                self.lines.push(format!("{key} {value}\n"));
-            }
+            None => lines::append(&mut self.lines, [format!("{key} {value}\n")]),
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Our own blocks in files of others: lines between `# vmserial begin NAME` and `# vmserial end NAME`, all else left alone.
 
 use crate::render::edit::EditError;
+use crate::render::lines;
 
 /// A file of lines in which blocks of ours stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,9 +32,8 @@ impl MarkedFile {
     ///
     /// It is no UTF-8.
     pub fn parse(bytes: &[u8]) -> Result<Self, EditError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| malformed(0, "the file is no UTF-8"))?;
         Ok(Self {
-            lines: text.split_inclusive('\n').map(str::to_owned).collect(),
+            lines: lines::split(bytes)?,
         })
     }
 
@@ -91,14 +91,7 @@ impl MarkedFile {
             Some(range) => {
                 self.lines.splice(range, block);
             }
-            None => {
-                if let Some(last) = self.lines.last_mut()
-                    && !last.ends_with('\n')
-                {
-                    last.push('\n');
-                }
-                self.lines.extend(block);
-            }
+            None => lines::append(&mut self.lines, block),
         }
         Ok(())
     }

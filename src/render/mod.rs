@@ -3,6 +3,7 @@
 pub mod edit;
 pub mod environment;
 pub mod iptables;
+pub mod lines;
 pub mod loader_entry;
 pub mod marked;
 pub mod powershell;
