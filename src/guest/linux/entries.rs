@@ -78,16 +78,8 @@ pub(super) fn steps(
         let summary = format!("add the boot entry `{path}`, made from that of the kernel that runs");
         steps.extend(place.file(summary, &path, Some(&text), files, Effect::NextBoot));
         if grub_folder.is_some() {
-            let block = format!("GRUB_CMDLINE_LINUX_DEBUG=\"$GRUB_CMDLINE_LINUX_DEBUG {arguments}\"\n");
-            let summary = format!("keep its arguments through grub2-mkconfig by `{FEDORA_SETTINGS}`");
-            steps.extend(edit(
-                place,
-                summary,
-                FEDORA_SETTINGS,
-                FileFormat::Marked,
-                ("kgdb", Some(&block)),
-                files,
-            )?);
+            let added = ("GRUB_CMDLINE_LINUX_DEBUG", arguments.as_str());
+            steps.extend(kept_by_mkconfig(place, "its arguments", "kgdb", added, files)?);
         }
     }
     if let Some(console) = &wish.console {
@@ -101,19 +93,32 @@ pub(super) fn steps(
         }
         steps.extend(kernels_to_come(place, facts, &arguments, files));
         if grub_folder.is_some() {
-            let block = format!("GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {arguments}\"\n");
-            let summary = format!("keep `{arguments}` through grub2-mkconfig by `{FEDORA_SETTINGS}`");
-            steps.extend(edit(
-                place,
-                summary,
-                FEDORA_SETTINGS,
-                FileFormat::Marked,
-                ("settings", Some(&block)),
-                files,
-            )?);
+            let (what, added) = (
+                format!("`{arguments}`"),
+                ("GRUB_CMDLINE_LINUX", arguments.as_str()),
+            );
+            steps.extend(kept_by_mkconfig(place, &what, "settings", added, files)?);
         }
     }
     Ok(steps)
+}
+
+/// Plans a block of ours that adds arguments to a variable of Fedora's settings.
+fn kept_by_mkconfig(
+    place: &Place,
+    what: &str,
+    block: &str,
+    (variable, arguments): (&str, &str),
+    files: &Files,
+) -> Result<Option<Step>, Problem> {
+    edit(
+        place,
+        format!("keep {what} through grub2-mkconfig by `{FEDORA_SETTINGS}`"),
+        FEDORA_SETTINGS,
+        FileFormat::Marked,
+        (block, Some(&format!("{variable}=\"${variable} {arguments}\"\n"))),
+        files,
+    )
 }
 
 fn bytes(files: &Files, path: &str) -> Option<Vec<u8>> {
