@@ -20,6 +20,10 @@ const QUIET: Duration = Duration::from_millis(700);
 /// A console that says nothing at all (a kernel that was up before we came) is believed to be ready after this.
 const SILENT: Duration = Duration::from_secs(2);
 
+/// A console that is never quiet, as that of a guest that logs all along, is waited for this part of the patience: the rest
+/// is for the ways.
+const TALK: u32 = 4;
+
 /// How long a way of breaking in may take until its stop is seen, on a loaded host with an emulated CPU: BREAK, 100 ms,
 /// `g`, 1.5 s for the stop; on a port that kgdb shares up to 300 ms before and all that once more.
 const WAY: Duration = Duration::from_secs(4);
@@ -164,9 +168,9 @@ impl Session {
                 last_activity: None,
             } => Some(since + SILENT),
             State::Settling {
+                since,
                 last_activity: Some(last),
-                ..
-            } => Some((last + QUIET).min(self.give_up)),
+            } => Some((last + QUIET).min(since + self.wanted.patience / TALK)),
             State::BreakingIn { until, .. }
             | State::Pausing { until }
             | State::EndingDebugger { until }
@@ -361,6 +365,28 @@ mod tests {
         );
         let end = session.handle(now, Input::Released(Ok("it ran".into())));
         assert_eq!(end, [Command::Finish(End::Done)]);
+    }
+
+    #[test]
+    fn a_console_that_is_never_quiet_is_broken_into_all_the_same() {
+        let began = Instant::now();
+        let mut now = began;
+        let mut session = Session::new(wanted(&[BreakIn::Sysrq]), now);
+        let commands = loop {
+            session.handle(now, Input::ConsoleActivity);
+            now += QUIET / 2;
+            let commands = session.handle(now, Input::Tick);
+            if !commands.is_empty() {
+                break commands;
+            }
+            assert!(
+                now < began + Duration::from_secs(10),
+                "patience ended without a try"
+            );
+        };
+        assert_eq!(commands, [Command::BreakIn(BreakIn::Sysrq)]);
+        // Time is left for a second round.
+        assert!(now <= began + Duration::from_secs(10) / TALK + QUIET);
     }
 
     #[test]
