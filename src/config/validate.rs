@@ -9,7 +9,7 @@ mod word;
 use crate::config::node::{FieldPath, Issue, Node};
 use crate::model::near::nearest;
 use crate::model::profile::{
-    Bitlocker, DEFAULT_MEMORY, DebuggerProfile, GuestOs, HostProfile, Profile, Secret, SecureBoot,
+    Bitlocker, DEFAULT_MEMORY, DebuggerProfile, GuestOs, HostProfile, HostSysrq, Profile, Secret, SecureBoot,
     TargetProfile, TransportProfile, VmDescription, VmProfile,
 };
 use crate::model::{
@@ -154,7 +154,8 @@ impl Validator<'_> {
             gdb_stub,
             nested: target.nested,
             secure_boot: target.secure_boot,
-            guest_os: target.guest.as_ref().map(|guest| guest.os),
+            guest: target.guest.clone(),
+            host_sysrq_off: target.host_sysrq == Some(HostSysrq::Off),
             start,
             debugger: target.debugger.as_ref().map(|debugger| self.debugger(debugger)),
             unserved,

@@ -7,7 +7,7 @@ use crate::model::host::HostRef;
 use crate::model::log::LogSpec;
 use crate::model::policy::Policy;
 use crate::model::port::PortIndex;
-use crate::model::profile::{GuestOs, SecureBoot, Tunnel};
+use crate::model::profile::{GuestOs, GuestProfile, SecureBoot, Tunnel};
 use crate::model::vm::{HypervisorKind, VmRef};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -214,8 +214,10 @@ pub struct TargetSpec {
     pub nested: bool,
     /// What becomes of the firmware's Secure Boot.
     pub secure_boot: SecureBoot,
-    /// The guest's operating system, where the profile says it.
-    pub guest_os: Option<GuestOs>,
+    /// What is wanted inside the guest, and how it is reached.
+    pub guest: Option<GuestProfile>,
+    /// The host's own SysRq is switched off, so that its keyboard's keys reach the guest.
+    pub host_sysrq_off: bool,
     /// Present if vmserial starts the VM.
     pub start: Option<StartSpec>,
     /// The debugger.
@@ -234,6 +236,11 @@ impl TargetSpec {
         } else {
             format!("targets.{}.{key}", self.name)
         }
+    }
+
+    /// Returns the guest's operating system, where the profile says it.
+    pub fn guest_os(&self) -> Option<GuestOs> {
+        self.guest.as_ref().map(|guest| guest.os)
     }
 
     /// Returns the port that the debugger talks through, if a policy says so.

@@ -364,7 +364,7 @@ impl Planner<'_> {
 
     fn is_windows(&self) -> bool {
         let template = self.facts.vm.secure_boot_template.as_deref();
-        match self.wanted.guest_os {
+        match self.wanted.guest_os() {
             Some(os) => os == GuestOs::Windows,
             None => {
                 self.wanted.ports.iter().any(|port| port.policy == Policy::Kd)

@@ -4,7 +4,7 @@
 use super::fake::{DEV, FakeHost, WIN, com, vm};
 use super::{Hyperv, problem, scripts};
 use crate::driver::Driver;
-use crate::model::profile::{GuestOs, SecureBoot};
+use crate::model::profile::{GuestOs, GuestProfile, SecureBoot};
 use crate::model::{
     Cancel, Deadline, FailureKind, GdbStubSpec, HostRef, HypervisorKind, LogSpec, Policy, PortIndex,
     PortSpec, PowerState, Problem, RestartPolicy, TargetSpec, VmRef, Wait,
@@ -49,7 +49,8 @@ fn target(ports: Vec<PortSpec>) -> TargetSpec {
         gdb_stub: None,
         nested: false,
         secure_boot: SecureBoot::Auto,
-        guest_os: None,
+        guest: None,
+        host_sysrq_off: false,
         start: None,
         debugger: None,
         unserved: Vec::new(),
@@ -168,7 +169,7 @@ fn secure_boot_goes_off_where_a_debugger_needs_it() {
         (Some(GuestOs::Windows), "MicrosoftUEFICertificateAuthority", true),
     ] {
         let wanted = TargetSpec {
-            guest_os,
+            guest: guest_os.map(GuestProfile::of),
             ..target(vec![port(1, Policy::Gdb, Some("listen:pipe:x"))])
         };
         let host = FakeHost::shows(json!([vm(DEV, "Off", Some("On"), Some(template))]), no_pipes());

@@ -79,6 +79,21 @@ pub struct GuestProfile {
     pub bitlocker: Option<Bitlocker>,
 }
 
+impl GuestProfile {
+    /// A guest of which nothing but its system is said.
+    pub fn of(os: GuestOs) -> Self {
+        Self {
+            os,
+            ssh: None,
+            sudo: false,
+            password: None,
+            console: None,
+            boot_entry: None,
+            bitlocker: None,
+        }
+    }
+}
+
 /// A boot entry of its own for debugging.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
