@@ -4,6 +4,7 @@ mod api;
 pub mod hyperv;
 pub mod qemu;
 pub mod registry;
+mod secure_boot;
 pub mod vmware;
 pub mod xen;
 

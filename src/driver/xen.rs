@@ -7,12 +7,17 @@
 //!   `-serial` as it is. QEMU runs in an empty network namespace unless the value begins with `tcp`, and chrooted;
 //! - xl has `serial=` in the VM's file, a string or a list with one device for each port;
 //! - a `pty` is published in xenstore at `/local/domain/DOMID/serial/N/tty`, for both, and moves at every start;
+//! - `platform:secureboot` counts for VMs with `HVM-boot-params:firmware=uefi`: xapi makes of `auto` what the pool's certificates
+//!   say, and the firmware's helper (varstored, uefistored) reads `/local/domain/DOMID/platform/secureboot`, where nothing but
+//!   `true` switches it on;
 //! - a port is QEMU's, so it changes when the VM is shut down and started; only HVM guests have one.
 
 mod device;
+mod doctor;
 mod memory;
 mod port;
 mod records;
+mod secure_boot;
 mod xapi;
 mod xapi_stages;
 mod xe;
@@ -21,8 +26,8 @@ mod xl_stages;
 
 use crate::driver::{Capabilities, Driver};
 use crate::model::{
-    Address, EndpointSpec, FailureKind, HostRef, HypervisorKind, Observed, ObservedHost, PortIndex, Problem,
-    Role, TargetSpec, Wait,
+    Address, Check, EndpointSpec, FailureKind, HostRef, HypervisorKind, Observed, ObservedHost, PortIndex,
+    Problem, Role, TargetSpec, Wait,
 };
 use crate::plan::{PlanContext, Stage};
 use crate::runner::Runner;
@@ -41,6 +46,10 @@ mod fact {
     pub const SERIAL: &str = "platform:hvm_serial";
     /// Value of `other-config:hvm_serial`.
     pub const OTHER_SERIAL: &str = "other-config:hvm_serial";
+    /// Value of `platform:secureboot`; `absent` where a VM with UEFI has none. Only of VMs with UEFI.
+    pub const SECURE_BOOT: &str = "platform:secureboot";
+    /// `true` or `false`: what the firmware of a VM that runs was told at its start.
+    pub const SECURE_BOOT_LIVE: &str = "secure-boot-live";
     /// Value of our mark.
     pub const MARK: &str = "other-config:vmserial";
     /// The host on which a VM of a pool starts.
@@ -111,7 +120,7 @@ impl Driver for Xen {
             needs_power_off: false,
             gdb_stub: false,
             starts_vms: false,
-            secure_boot: false,
+            secure_boot: true,
             named_pipes: false,
         }
     }
@@ -147,6 +156,10 @@ impl Driver for Xen {
             Some(XAPI) => xapi_stages::stages(wanted, observed, context),
             _ => xl_stages::stages(wanted, observed, context),
         }
+    }
+
+    fn doctor(&self, runner: &dyn Runner, wait: &Wait) -> Vec<Check> {
+        doctor::checks(runner, wait)
     }
 
     fn locate(

@@ -36,6 +36,9 @@ pub struct ObservedPort {
     pub text: String,
 }
 
+/// The fact that tells a VM's Secure Boot to people, by a driver that sees it.
+pub const SECURE_BOOT_FACT: &str = "secure-boot";
+
 /// A VM as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
@@ -51,6 +54,13 @@ pub struct Observed {
     pub files: Vec<ObservedFile>,
     /// Facts with no type of their own, by the driver's own names (`lock`, `pid`, `qmp`).
     pub facts: BTreeMap<String, String>,
+}
+
+impl Observed {
+    /// Returns how its Secure Boot is, for people; `None` where the VM has none or nobody can see it.
+    pub fn secure_boot(&self) -> Option<&str> {
+        self.facts.get(SECURE_BOOT_FACT).map(String::as_str)
+    }
 }
 
 /// A host as it is, with all VMs that were asked for, seen in one go.

@@ -68,7 +68,7 @@ impl HypervisorKind {
 
     /// Tells whether vmserial turns Secure Boot of this hypervisor's VMs off.
     pub fn has_secure_boot_switch(self) -> bool {
-        self == Self::Hyperv
+        matches!(self, Self::Hyperv | Self::Xen)
     }
 
     /// Returns the name used on the command line and in profiles.

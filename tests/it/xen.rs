@@ -2,6 +2,7 @@
 
 mod joined;
 mod pool;
+mod secure_boot;
 mod ssh;
 mod tunnel;
 mod windows;
@@ -21,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(ssh::trials());
     trials.extend(joined::trials());
     trials.extend(pool::trials());
+    trials.extend(secure_boot::trials());
     trials.extend(windows::trials());
     trials.extend(tunnel::trials());
     trials.push(trial(

@@ -35,7 +35,7 @@ targets:
 joins: [{a: a/1, b: b/1, as: kd}]
 ";
     let of_host = ["hosts.here.password", "hosts.here.sudo"];
-    let a = ["vm", "debugger.modules", "secure_boot", "host_sysrq"];
+    let a = ["vm", "debugger.modules", "host_sysrq"];
     let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     assert_eq!(
         unserved(text),
@@ -57,4 +57,11 @@ joins: [{a: a/1, b: b/1, as: kd}]
 fn what_only_describes_is_served() {
     let text = "version: 1\ntargets: {a: {host: vmware, vm: x.vmx, guest: {os: linux, console: off}, secure_boot: keep, nested: true}}\n";
     assert_eq!(unserved(text), [("a".to_owned(), Vec::new())]);
+    // Who has no switch for it says so, where it is wanted off.
+    let text = "version: 1\ntargets: {a: {host: vmware, vm: x.vmx, secure_boot: off}, b: {host: xen, vm: y, secure_boot: off}}\n";
+    let of_a = vec!["secure_boot".to_owned()];
+    assert_eq!(
+        unserved(text),
+        [("a".to_owned(), of_a), ("b".to_owned(), Vec::new())]
+    );
 }

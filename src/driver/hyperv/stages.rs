@@ -3,6 +3,7 @@
 
 use super::facts::{ComPort, ComSetting, SecureBootSetting, VmFacts, pipe_path};
 use super::scripts::{self, Stop};
+use crate::driver::secure_boot::{CONFIRM, recovery_key};
 use crate::model::profile::{GuestOs, SecureBoot};
 use crate::model::{
     Address, EndpointSpec, FailureKind, Observed, Policy, PortSpec, PowerState, Problem, RestartPolicy, Role,
@@ -13,12 +14,6 @@ use serde_json::json;
 
 /// The template under which Windows boots; Linux boots under Microsoft's UEFI certificate authority.
 const WINDOWS_TEMPLATE: &str = "MicrosoftWindows";
-
-/// The name by which a Windows guest's Secure Boot step is confirmed.
-const CONFIRM: &str = "secure-boot";
-
-/// Typed in the guest, it keeps BitLocker from asking: once for the start without Secure Boot, once for the one with it.
-const SUSPEND: &str = "Suspend-BitLocker -MountPoint C: -RebootCount 2";
 
 /// Plans the VM from what was observed.
 pub(super) fn stages(
@@ -379,13 +374,7 @@ impl Planner<'_> {
             Some(true) => "the VM has a virtual TPM: BitLocker in the guest measures Secure Boot and",
             _ => "BitLocker in the guest may measure Secure Boot and then",
         };
-        let running = match self.facts.vm.power() {
-            PowerState::Running => "",
-            _ => "start it and ",
-        };
-        format!(
-            "{measured} asks for its recovery key at the next start: have the recovery key ready, or first {running}type in the guest, elevated, `{SUSPEND}` (it resumes by itself after two starts)"
-        )
+        recovery_key(measured, self.facts.vm.power())
     }
 
     fn secure_boot(&self) -> Option<Step> {

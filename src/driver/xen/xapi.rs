@@ -4,8 +4,8 @@ use super::device::{endpoint_of, listening_port};
 use super::memory::Memory;
 use super::port::{each_by_itself, is_live, located};
 use super::records::{NOTHING, Record, in_map};
-use super::xe::{self, MARK, OTHER_SERIAL, Parameter, SERIAL};
-use super::{XAPI, fact, wanted_endpoint};
+use super::xe::{self, MARK, OTHER_SERIAL, Parameter, SECURE_BOOT, SERIAL};
+use super::{XAPI, fact, secure_boot, wanted_endpoint};
 use crate::model::{
     EndpointSpec, FailureKind, HostPath, Observed, ObservedHost, ObservedPort, PortIndex, PowerState,
     Problem, TargetSpec, Wait,
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 const INVENTORY: &str = "/etc/xensource-inventory";
 
 /// Where a host sends all consoles instead, if somebody told it to (xenopsd `device.ml`).
-const LOG_CONSOLE: &str = "/local/logconsole/@";
+pub(super) const LOG_CONSOLE: &str = "/local/logconsole/@";
 
 /// Looks at all wanted VMs, with the listing of all VMs of the pool.
 pub(super) fn host(
@@ -78,7 +78,7 @@ impl Pool {
 }
 
 /// Asks the host for its own identifier; `None` if it does not say.
-fn this_host(runner: &dyn Runner, wait: &Wait) -> Result<Option<String>, Problem> {
+pub(super) fn this_host(runner: &dyn Runner, wait: &Wait) -> Result<Option<String>, Problem> {
     let inventory = runner.read(&HostPath::new(INVENTORY), wait)?;
     let text = inventory.map(|file| String::from_utf8_lossy(&file.bytes).into_owned());
     Ok(text.as_deref().and_then(|text| {
@@ -89,7 +89,7 @@ fn this_host(runner: &dyn Runner, wait: &Wait) -> Result<Option<String>, Problem
     }))
 }
 
-fn field<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
+pub(super) fn field<'a>(record: &'a Record, name: &str) -> Option<&'a str> {
     record
         .get(name)
         .map(String::as_str)
@@ -136,12 +136,14 @@ fn vm(
     }
     note(fact::NO_PORT, no_port(record, pool));
     note(fact::DOMAIN, domain.map(ToOwned::to_owned));
+    let runs_here = domain.filter(|_| power == PowerState::Running && elsewhere.is_none());
+    secure_boot::look(runner, record, read(SECURE_BOOT)?, runs_here, &mut note, wait)?;
     note(fact::SERIAL, serial.clone());
     note(fact::OTHER_SERIAL, other.clone());
     note(fact::MARK, mark);
     note(fact::TAKEN, Some(taken(uuid, resident.or(affinity), all)));
     let endpoint = endpoint_of(serial.as_deref().or(other.as_deref()).unwrap_or("pty"));
-    if let (PowerState::Running, Some(domain), None) = (power, domain, elsewhere) {
+    if let Some(domain) = runs_here {
         let wanted = wanted_endpoint(target, PortIndex::FIRST, endpoint.clone());
         if !is_live(runner, domain, PortIndex::FIRST, &wanted, wait)? {
             note(fact::NOT_LIVE, Some(PortIndex::FIRST.to_string()));

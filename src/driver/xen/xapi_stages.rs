@@ -3,7 +3,7 @@
 use super::device::{self, endpoint_of, listening_port};
 use super::port::{attaching, no_undo, planned, step, wait_for_ports, wait_step, warnings};
 use super::xe::{self, AFFINITY, MARK, OTHER_SERIAL, Parameter, SERIAL};
-use super::{fact, wanted_endpoint};
+use super::{fact, secure_boot, wanted_endpoint};
 use crate::model::{
     Address, EndpointSpec, FailureKind, Observed, PortIndex, PowerState, Problem, RestartPolicy, Role,
     TargetSpec,
@@ -60,15 +60,13 @@ pub(super) fn stages(
     for port in &wanted.ports {
         check_port(port.port)?;
     }
-    if wanted.ports.is_empty() {
-        return Ok(Vec::new());
-    }
     let endpoint = wanted_endpoint(wanted, PortIndex::FIRST, vm.present());
     let mut settings = match context.remove {
         true => vm.removal(),
-        false => vm.set_up(&endpoint)?,
+        false => vm.set_up((!wanted.ports.is_empty()).then_some(&endpoint))?,
     };
-    let pending = !context.remove && vm.fact(fact::NOT_LIVE).is_some();
+    let pending =
+        !context.remove && (vm.fact(fact::NOT_LIVE).is_some() || secure_boot::is_pending(wanted, observed));
     let restarts = wanted.restart != RestartPolicy::Never;
     let was_running = context.power_at_start == PowerState::Running;
     if settings.is_empty() && !(pending && restarts) && !(was_running && observed.power == PowerState::Off) {
@@ -111,7 +109,7 @@ pub(super) fn stages(
     }
 }
 
-struct Vm<'a> {
+pub(super) struct Vm<'a> {
     wanted: &'a TargetSpec,
     observed: &'a Observed,
 }
@@ -177,7 +175,13 @@ impl Vm<'_> {
         }
     }
 
-    fn set(&self, parameter: Parameter, value: Option<&str>, before: Option<&str>, summary: String) -> Step {
+    pub(super) fn set(
+        &self,
+        parameter: Parameter,
+        value: Option<&str>,
+        before: Option<&str>,
+        summary: String,
+    ) -> Step {
         let effect = match self.observed.power {
             PowerState::Running if self.wanted.restart == RestartPolicy::Never => Effect::NeedsPowerOff,
             _ => Effect::NextBoot,
@@ -191,39 +195,28 @@ impl Vm<'_> {
         )
     }
 
-    fn set_up(&self, endpoint: &EndpointSpec) -> Result<Vec<Step>, Problem> {
-        let value = check_endpoint(endpoint)?;
-        let mut steps = Vec::new();
-        if !device::is(self.value(), endpoint) {
-            let before = self.fact(fact::SERIAL);
-            let mut serial = self.set(
-                SERIAL,
-                Some(&value),
-                before,
-                attaching(PortIndex::FIRST, endpoint),
-            );
-            serial.notes = warnings(endpoint);
-            if let Some(other) = self.fact(fact::OTHER_SERIAL) {
-                serial.notes.push(format!(
-                    "`other-config:hvm_serial` says `{other}`; it does not count beside `platform:hvm_serial`, and stays"
-                ));
-            }
-            steps.push(serial);
-            let words = mark(&self.wanted.name);
-            let marked = self.fact(fact::MARK);
-            if marked != Some(words.as_str()) {
-                steps.push(self.set(
-                    MARK,
-                    Some(&words),
-                    marked,
-                    "mark the VM as set up by vmserial".to_owned(),
-                ));
-            }
+    /// Sets what is not as it is wanted: Secure Boot, and the port if there is one.
+    fn set_up(&self, port: Option<&EndpointSpec>) -> Result<Vec<Step>, Problem> {
+        let mut steps: Vec<Step> = secure_boot::step(self.wanted, self.observed, self)
+            .into_iter()
+            .collect();
+        if let Some(endpoint) = port {
+            steps.extend(self.port(endpoint)?);
+        }
+        let words = mark(&self.wanted.name);
+        let marked = self.fact(fact::MARK);
+        if !steps.is_empty() && marked != Some(words.as_str()) {
+            steps.push(self.set(
+                MARK,
+                Some(&words),
+                marked,
+                "mark the VM as set up by vmserial".to_owned(),
+            ));
         }
         // In a pool the port is where the VM runs, so it must run here.
         if let Some(here) = self.fact(fact::POOL_HOST)
             && self.fact(fact::AFFINITY).is_none()
-            && listening_port(endpoint).is_some()
+            && port.and_then(listening_port).is_some()
         {
             steps.push(self.set(
                 AFFINITY,
@@ -233,6 +226,28 @@ impl Vm<'_> {
             ));
         }
         Ok(steps)
+    }
+
+    fn port(&self, endpoint: &EndpointSpec) -> Result<Option<Step>, Problem> {
+        let value = check_endpoint(endpoint)?;
+        if device::is(self.value(), endpoint) {
+            return Ok(None);
+        }
+        let before = self.fact(fact::SERIAL);
+        let mut serial = self.set(
+            SERIAL,
+            Some(&value),
+            before,
+            attaching(PortIndex::FIRST, endpoint),
+        );
+        serial.notes = warnings(endpoint);
+        serial.notes.extend(secure_boot::kept(self.wanted, self.observed));
+        if let Some(other) = self.fact(fact::OTHER_SERIAL) {
+            serial.notes.push(format!(
+                "`other-config:hvm_serial` says `{other}`; it does not count beside `platform:hvm_serial`, and stays"
+            ));
+        }
+        Ok(Some(serial))
     }
 
     fn removal(&self) -> Vec<Step> {

@@ -25,6 +25,8 @@ pub(super) enum Parameter {
 pub(super) const SERIAL: Parameter = Parameter::Key("platform", "hvm_serial");
 /// Where it was before 2013, and still is read.
 pub(super) const OTHER_SERIAL: Parameter = Parameter::Key("other-config", "hvm_serial");
+/// Whether the VM's UEFI firmware has Secure Boot: `true`, `false`, or `auto`, which is true where the pool has certificates for it.
+pub(super) const SECURE_BOOT: Parameter = Parameter::Key("platform", "secureboot");
 /// Our mark.
 pub(super) const MARK: Parameter = Parameter::Key("other-config", "vmserial");
 /// The host of a pool on which the VM starts.
@@ -119,7 +121,7 @@ impl std::fmt::Display for Parameter {
 }
 
 /// Parameters of a VM that decide about its port. A xapi that does not know one leaves it out.
-const VM_PARAMETERS: &str = "params=uuid,name-label,power-state,is-control-domain,resident-on,affinity,dom-id,HVM-boot-policy,domain-type,platform,other-config";
+const VM_PARAMETERS: &str = "params=uuid,name-label,power-state,is-control-domain,resident-on,affinity,dom-id,HVM-boot-policy,HVM-boot-params,domain-type,platform,other-config";
 
 /// Lists all VMs; `None` if there is no `xe`.
 pub(super) fn vms(runner: &dyn Runner, wait: &Wait) -> Result<Option<Vec<Record>>, Problem> {

@@ -4,6 +4,7 @@ use super::device::{self, endpoint_of};
 use super::port::{attaching, no_undo, planned, step, wait_for_ports, warnings};
 use super::xl::{Cfg, SERIAL, malformed, of_port, parse, present};
 use super::{MAX_PORTS, fact, wanted_endpoint};
+use crate::model::profile::SecureBoot;
 use crate::model::{
     EditOperation, EndpointSpec, FailureKind, FileEdit, FileFormat, HostPath, Invocation, Observed,
     ObservedFile, PortSpec, PowerState, Problem, RestartPolicy, Role, TargetSpec,
@@ -40,6 +41,14 @@ pub(super) fn stages(
         return Err(Problem::new(FailureKind::NotFound, message));
     };
     let cfg = parse(path, bytes)?;
+    if wanted.secure_boot == SecureBoot::Off {
+        let message = format!(
+            "`{}`: `secure_boot: off` cannot be served: xl has no switch for Secure Boot",
+            wanted.name
+        );
+        return Err(Problem::new(FailureKind::Precondition, message)
+            .hint("Leave `secure_boot` out. xapi (XenServer, XCP-ng) has one, `platform:secureboot`."));
+    }
     let change = match context.remove {
         true => removal(wanted, &cfg)?,
         false => set_up(wanted, &cfg)?,

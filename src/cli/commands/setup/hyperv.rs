@@ -28,7 +28,12 @@ pub struct HypervArgs {
     secure_boot: SecureBoot,
 }
 
-fn secure_boot(text: &str) -> Result<SecureBoot, String> {
+/// Parses `--secure-boot`.
+///
+/// # Errors
+///
+/// The words that there are.
+pub(super) fn secure_boot(text: &str) -> Result<SecureBoot, String> {
     match text {
         "auto" => Ok(SecureBoot::Auto),
         "keep" => Ok(SecureBoot::Keep),

@@ -40,6 +40,7 @@ impl Site {
                 .collect();
             ui.data_json(&serde_json::json!({
                 "vm": target.vm.as_str(), "power": observed.power, "ports": list, "gdb_stub": observed.gdb_stub,
+                "secure_boot": observed.secure_boot(),
             }))?;
         }
         for port in &ports {
@@ -66,6 +67,11 @@ impl Site {
                     ui.data(&format!("{names}: {}; {ours}", port.text))?;
                 }
             }
+        }
+        if let Some(text) = observed.secure_boot()
+            && !ui.is_json()
+        {
+            ui.data(&format!("Secure Boot: {text}"))?;
         }
         if let Some(stub) = &observed.gdb_stub
             && !ui.is_json()

@@ -2,11 +2,13 @@
 
 use super::common::{CommonArgs, Site};
 use super::firewall::FirewallArgs;
+use super::hyperv::secure_boot;
 use crate::cli::cables;
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::ui::Ui;
 use crate::model::join::{JoinEnd, JoinSpec};
+use crate::model::profile::SecureBoot;
 use crate::model::{FailureKind, HypervisorKind, LogSpec, Policy, Problem, TargetSpec, VmRef};
 use crate::session::firewall_end::OpenPorts;
 use std::path::Path;
@@ -16,7 +18,8 @@ use std::process::ExitCode;
 ///
 /// Which of both the host has is asked. xapi has one port, COM1, which is a pseudo terminal of the host already: without
 /// --endpoint there is nothing to change. Elsewhere the VM listens on TCP (--endpoint listen:tcp:127.0.0.1:7001). A port
-/// changes when the VM is shut down and started: --restart graceful does that, --restart never leaves it to you.
+/// changes when the VM is shut down and started: --restart graceful does that, --restart never leaves it to you. A debugger's port
+/// also needs Secure Boot off, which is a step of the plan; on a Windows guest it wants --confirm secure-boot.
 ///
 /// Example: vmserial setup xen --vm win11-dev --endpoint listen:tcp:127.0.0.1:7001 --as kd --restart graceful --plan
 #[derive(Debug, clap::Args)]
@@ -26,6 +29,9 @@ pub struct XenArgs {
     /// Join the port to that of this VM of the same host: --vm is debugged, NAME has the debugger
     #[arg(long, value_name = "NAME|ID|PATH", conflicts_with_all = ["serve", "show", "remove", "allow_from"])]
     join: Option<String>,
+    /// What becomes of Secure Boot (xapi): off where a debugger needs it, kept, or off
+    #[arg(long, value_name = "auto|keep|off", value_parser = secure_boot, default_value = "auto")]
+    secure_boot: SecureBoot,
     #[command(flatten)]
     firewall: FirewallArgs,
 }
@@ -39,6 +45,7 @@ pub struct XenArgs {
 pub fn run(args: &XenArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let common = &args.common;
     let mut target = target(common, common.vm.as_ref())?;
+    target.secure_boot = args.secure_boot;
     if let Some(other) = &args.join {
         return joined(args, target, other, context, ui);
     }

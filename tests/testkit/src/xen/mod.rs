@@ -5,7 +5,7 @@
 //! that opens real sockets and really fails when a port is taken.
 //!
 //! The state is the folder `xen.state` beside the links: `vms/UUID/PARAMETER` (a map is a folder of keys), `hosts/UUID/…`,
-//! `domains/ID` (a name), `xenstore/KEY` with `%` for `/`, `log` (what was asked). With a folder `heard` guests talk with one another and note there, by name, what they
+//! `domains/ID` (a name), `certificates` (of the pool, for `platform:secureboot=auto`), `xenstore/KEY` with `%` for `/`, `log` (what was asked). With a folder `heard` guests talk with one another and note there, by name, what they
 //! heard. Tests write `faults`, one word a line:
 //! `no-tools` (no guest shuts down), `shutdown-hangs`, `hangs-before-set`, `hangs-after-set`, `supporter`, `no-daemon`.
 

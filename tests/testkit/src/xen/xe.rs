@@ -114,7 +114,7 @@ fn list(state: &State, class: &str, arguments: &Arguments<'_>) -> Result<String,
     for record in records {
         let widest = record.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (index, (name, value)) in record.iter().enumerate() {
-            let kind = if ["platform", "other-config"].contains(name) {
+            let kind = if ["platform", "other-config", "HVM-boot-params"].contains(name) {
                 "MRW"
             } else {
                 " RO"
@@ -246,6 +246,16 @@ fn start(state: &State, arguments: &Arguments<'_>) -> Result<String, Refusal> {
         Ok(id) => id,
         Err(words) => return server_error(&format!("xenopsd internal error: QEMU exited: {words}")),
     };
+    // xapi makes of `auto` what the pool's certificates say; the firmware's helper reads what comes of it.
+    let certificates = state.root.join("certificates").exists();
+    if let Ok(secure_boot) = fs::read_to_string(folder.join("platform/secureboot")) {
+        let value = match secure_boot.as_str() {
+            "auto" => certificates.to_string(),
+            other => other.to_owned(),
+        };
+        let key = format!("%local%domain%{id}%platform%secureboot");
+        fs::write(state.root.join("xenstore").join(key), value)?;
+    }
     let host = arguments
         .value("on")
         .map(ToOwned::to_owned)
