@@ -8,6 +8,7 @@ use crate::config::merge::{Overrides, with_overrides};
 use crate::model::{RestartPolicy, TargetSpec};
 use crate::session::apply::ApplyOptions;
 use crate::session::consent::Consent;
+use crate::session::guest_stage::GuestLook;
 use crate::session::interrupt::Interrupt;
 
 /// How far a command goes.
@@ -59,6 +60,7 @@ pub fn options(consent: Consent, interrupt: Interrupt, context: &Context) -> App
         confirmed: Vec::new(),
         remove: false,
         start_vm: false,
+        guests: GuestLook::Leave,
         state: context.state.clone(),
         host_folder: context.host_folder(),
         interrupt,

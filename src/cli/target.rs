@@ -5,7 +5,7 @@ use crate::cli::error::Failure;
 use crate::config::load::{Arguments, split_arguments};
 use crate::config::{find, load};
 use crate::model::join::{JoinEnd, JoinSpec};
-use crate::model::profile::{ConsoleMode, GuestOs, GuestProfile, Profile};
+use crate::model::profile::{GuestProfile, Profile};
 use crate::model::{FailureKind, HostLogin, Problem, TargetSpec};
 use crate::runner::ssh::options::set_login;
 
@@ -74,40 +74,6 @@ pub fn guest_target(words: &[String], context: &Context) -> Result<GuestTarget, 
             .hint("Add `guest: {os: linux, ssh: root@GUEST}` to the target, or name the way in: `--host`, `--local`, `--root`.")
     })?;
     Ok(GuestTarget { spec, guest })
-}
-
-/// Returns what is to be done beside an apply: the inside of Linux guests, a sentence each.
-///
-/// # Errors
-///
-/// As [`targets`].
-pub fn guests_to_prepare(words: &[String], context: &Context) -> Result<Vec<String>, Failure> {
-    let Arguments { profile, patterns } = split_arguments(words)?;
-    let named = profile.or_else(|| context.profile.clone());
-    let surroundings = context.surroundings()?;
-    let loaded = load(&find(named.as_deref(), &surroundings)?, &surroundings)?;
-    let wants = |target: &TargetSpec| {
-        let guest = loaded
-            .profile
-            .targets
-            .get(&target.name)
-            .and_then(|target| target.guest.as_ref());
-        guest.is_some_and(|guest| {
-            guest.os == GuestOs::Linux
-                && (guest.boot_entry.is_some() || guest.console == Some(ConsoleMode::Persistent))
-        })
-    };
-    let chosen = loaded.targets(&patterns)?;
-    Ok(chosen
-        .iter()
-        .filter(|target| wants(target))
-        .map(|target| {
-            format!(
-                "The inside of the guest of `{0}` is set by `vmserial guest linux {0}`.",
-                target.name
-            )
-        })
-        .collect())
 }
 
 /// Notes how the profile's hosts are logged in to, for whoever goes there.

@@ -111,6 +111,7 @@ impl crate::session::Front for Ui {
         if self.json {
             self.data_json(&show::json(plan))
         } else if plan.is_empty() {
+            plan.notes().for_each(|note| self.error_line(note));
             self.error_line("Nothing to change.");
             Ok(())
         } else {

@@ -314,6 +314,7 @@ impl Validator<'_> {
         for (key, present, wants_windows) in [
             ("sudo", guest.sudo, false),
             ("console", guest.console.is_some(), false),
+            ("autologin", guest.autologin, false),
             ("boot_entry", guest.boot_entry.is_some(), false),
             ("bitlocker", guest.bitlocker.is_some(), true),
         ] {

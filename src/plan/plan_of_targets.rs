@@ -45,6 +45,8 @@ pub struct TargetPlan {
     pub ports: Vec<PlannedPort>,
     /// Keys of the profile that this version does not act on.
     pub unserved: Vec<String>,
+    /// What was found and needs no step, or can have none now, a sentence each.
+    pub notes: Vec<String>,
     /// In the order in which they are applied.
     pub stages: Vec<Stage>,
 }
@@ -90,6 +92,12 @@ impl Plan {
     /// Tells whether there is nothing to change, now or later.
     pub fn is_empty(&self) -> bool {
         self.hosts.iter().all(|host| host.steps.is_empty()) && self.targets.iter().all(TargetPlan::is_empty)
+    }
+
+    /// Returns what was found and needs no step, or can have none now.
+    pub fn notes(&self) -> impl Iterator<Item = &String> {
+        let of_hosts = self.hosts.iter().flat_map(|host| &host.notes);
+        of_hosts.chain(self.targets.iter().flat_map(|target| &target.notes))
     }
 
     /// Returns the steps that can be applied from this observation: hosts first, then each target up to its first

@@ -61,6 +61,9 @@ fn show_target(text: &mut String, target: &TargetPlan) {
             &format!("not served yet, so `apply` refuses it: {}", keys.join(", ")),
         );
     }
+    for note in &target.notes {
+        line(text, 1, &format!("note: {note}"));
+    }
 }
 
 /// Writes a port with its endpoint seen from both sides.
@@ -307,7 +310,7 @@ fn target_json(target: &TargetPlan) -> Value {
         .collect();
     json!({
         "target": target.target, "host": target.host.to_string(), "hypervisor": target.hypervisor, "vm": target.vm,
-        "power": target.power, "ports": ports, "unserved": target.unserved, "stages": stages,
+        "power": target.power, "ports": ports, "unserved": target.unserved, "notes": target.notes, "stages": stages,
     })
 }
 
@@ -391,6 +394,7 @@ mod tests {
                     ours: Some("connect:unix:/tmp/s".parse().unwrap()),
                 }],
                 unserved: vec!["nested".to_owned()],
+                notes: Vec::new(),
                 stages: vec![
                     Stage {
                         name: "power off".to_owned(),

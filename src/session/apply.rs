@@ -7,6 +7,7 @@ use crate::runner::ProcessRef;
 use crate::session::Front;
 use crate::session::consent::consent;
 use crate::session::execute::run_step;
+use crate::session::guest_stage::{self, GuestLook};
 use crate::session::interrupt::Interrupt;
 use crate::session::journal::{Entry, EntryData, Journal, TargetRecord};
 use crate::session::lock::{Locks, lock};
@@ -36,6 +37,8 @@ pub struct ApplyOptions {
     pub remove: bool,
     /// Start VMs that the profile describes wholly, and those that are off (`debug`, `up`).
     pub start_vm: bool,
+    /// Whether the insides of guests belong to the plan.
+    pub guests: GuestLook,
     /// State folder.
     pub state: PathBuf,
     /// Where this machine keeps copies of what was done to it (see [`marks::host_folder`]).
@@ -99,7 +102,7 @@ fn first_plan(
     options: &ApplyOptions,
 ) -> Result<FirstPlan, Problem> {
     check_conflicts(targets)?;
-    let seen = look(hosts, targets, options)?;
+    let seen = look(hosts, targets, options, false)?;
     let contexts: Vec<PlanContext> = seen
         .vms
         .iter()
@@ -140,13 +143,18 @@ fn failed_of(targets: usize, failures: Vec<(TargetName, Problem)>) -> Option<Pro
     Some(problem)
 }
 
-fn look(hosts: &dyn Hosts, targets: &[TargetSpec], options: &ApplyOptions) -> Result<Seen, Problem> {
+/// Looks at hosts, VMs and guests. `patient`: guests that were just started get their time to boot.
+fn look(
+    hosts: &dyn Hosts,
+    targets: &[TargetSpec],
+    options: &ApplyOptions,
+    patient: bool,
+) -> Result<Seen, Problem> {
     let deadline = Deadline::after(Instant::now(), OBSERVE);
-    planning::look(
-        hosts,
-        targets,
-        &Wait::new(deadline, options.interrupt.soft.clone(), "the hosts"),
-    )
+    let wait = Wait::new(deadline, options.interrupt.soft.clone(), "the hosts");
+    let mut seen = planning::look(hosts, targets, &wait)?;
+    seen.guests = guest_stage::look(hosts, &seen.targets, &seen.vms, options, patient)?;
+    Ok(seen)
 }
 
 /// Brings the targets to what is wanted. Success is claimed only when a last look finds nothing left to change.
@@ -200,8 +208,7 @@ pub fn plan_and_apply(
         if let Some(problem) = failed_of(targets.len(), first.refused) {
             return Err(problem);
         }
-        let notes = first.plan.hosts.iter().flat_map(|host| &host.notes);
-        notes.for_each(|note| front.status(note));
+        first.plan.notes().for_each(|note| front.status(note));
         front.status("Nothing to change.");
         return Ok(Applied {
             plan: first.plan,
@@ -268,8 +275,12 @@ impl Apply<'_> {
             let keep: Vec<bool> = alive.iter().map(|target| !failed(target)).collect();
             alive = kept(alive, &keep);
             contexts = kept(contexts, &keep);
-            let seen = look(self.hosts, &alive, self.options)?;
             let had_later_stages = round.has_later_stages();
+            let promised = guest_stage::are_promised(&round);
+            if promised {
+                self.front.status("Waiting for what was started, to look inside.");
+            }
+            let seen = look(self.hosts, &alive, self.options, promised)?;
             let is_seen = |target: &TargetSpec| seen.targets.contains(target);
             contexts = kept(contexts, &alive.iter().map(is_seen).collect::<Vec<_>>());
             self.refused.extend(seen.refused.iter().cloned());
@@ -277,6 +288,8 @@ impl Apply<'_> {
             let is_planned = |target: &TargetSpec| !unplanned.iter().any(|(name, _)| *name == target.name);
             let keep: Vec<bool> = seen.targets.iter().map(is_planned).collect();
             self.refused.extend(unplanned.iter().cloned());
+            self.failures
+                .extend(guest_stage::broken_promises(&round.targets, &next.targets));
             round = next;
             alive = kept(seen.targets, &keep);
             contexts = kept(contexts, &keep);
@@ -297,6 +310,9 @@ impl Apply<'_> {
         let steps: Vec<Step> = plan.ready_steps().cloned().collect();
         for host in plan.hosts.iter().filter(|host| !host.steps.is_empty()) {
             self.locks.take_host(&host.host)?;
+        }
+        for guest in guest_stage::guests_of(plan) {
+            self.locks.take_host(guest)?;
         }
         let entry = match &mut self.entry {
             Some(entry) => entry,

@@ -12,6 +12,7 @@ use crate::runner::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Runne
 use crate::session::Front;
 use crate::session::apply::ApplyOptions;
 use crate::session::consent::Consent;
+use crate::session::guest_stage::GuestLook;
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::Hosts;
 use crate::session::undo::UndoOptions;
@@ -309,6 +310,7 @@ pub fn options(locks: &Path) -> ApplyOptions {
         consent: Consent::Given,
         remove: false,
         start_vm: false,
+        guests: GuestLook::Leave,
         state: locks.to_owned(),
         host_folder: None,
         interrupt: Interrupt::default(),

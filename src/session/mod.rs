@@ -20,6 +20,7 @@ pub mod firewall;
 pub mod firewall_end;
 pub mod front;
 pub mod guest;
+pub mod guest_stage;
 pub mod helper;
 pub mod helper_setup;
 pub mod host_apply;

@@ -13,6 +13,7 @@ use crate::runner::Runner;
 use crate::runner::local::Local;
 use crate::runner::ssh::SshRunner;
 use crate::session::firewall;
+use crate::session::guest_stage::{self, SeenGuest};
 use crate::session::serial::Consoles;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -76,6 +77,8 @@ pub struct Seen {
     pub vms: Vec<Observed>,
     /// The other targets, each with what stands against it.
     pub refused: Vec<(TargetName, Problem)>,
+    /// What was seen inside their guests, where that was wanted.
+    pub guests: BTreeMap<TargetName, SeenGuest>,
     /// The hosts, each with those of its targets that one hypervisor runs.
     hosts: Vec<SeenHost>,
 }
@@ -194,6 +197,7 @@ pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Se
         vms: vms.collect::<Result<_, _>>()?,
         targets: seen,
         refused,
+        guests: BTreeMap::new(),
         hosts: seen_hosts,
     })
 }
@@ -234,8 +238,18 @@ pub fn plan(
         }
     }
     for ((target, observed), context) in seen.targets.iter().zip(&seen.vms).zip(contexts) {
-        match hosts.driver(target.hypervisor)?.stages(target, observed, context) {
-            Ok(stages) => plan.targets.push(target_plan(target, observed, stages)),
+        let planned = hosts
+            .driver(target.hypervisor)?
+            .stages(target, observed, context)
+            .and_then(|stages| {
+                let mut planned = target_plan(target, observed, stages);
+                if let Some(guest) = seen.guests.get(&target.name) {
+                    guest_stage::put_into(&mut planned, guest, target, context)?;
+                }
+                Ok(planned)
+            });
+        match planned {
+            Ok(planned) => plan.targets.push(planned),
             Err(problem) => refused.push((target.name.clone(), problem)),
         }
     }
@@ -297,6 +311,7 @@ fn target_plan(target: &TargetSpec, observed: &Observed, stages: Vec<Stage>) -> 
         power: observed.power,
         ports: ports.collect(),
         unserved: target.unserved.clone(),
+        notes: Vec::new(),
         stages: stages
             .into_iter()
             .filter(|stage| !matches!(&stage.content, StageContent::Planned(steps) if steps.is_empty()))

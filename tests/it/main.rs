@@ -32,6 +32,7 @@ mod firewall;
 mod guest;
 mod guest_linux;
 mod guest_serial;
+mod guest_stage;
 mod helper;
 mod helper_bridge;
 mod helper_rig;
@@ -126,6 +127,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(wine::trials());
     trials.extend(guest_linux::trials());
     trials.extend(guest_serial::trials());
+    trials.extend(guest_stage::trials());
     trials.extend(xen::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -3,10 +3,10 @@
 use crate::cli::change::{ChangeArgs, chosen, options};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
-use crate::cli::target::guests_to_prepare;
 use crate::cli::ui::Ui;
 use crate::plan::show;
 use crate::session::apply::{ApplyOptions, plan_and_apply};
+use crate::session::guest_stage::GuestLook;
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::RealHosts;
 use serde_json::json;
@@ -38,6 +38,7 @@ pub fn run(args: &ApplyArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
     let targets = chosen(&args.targets, args.change.restart, context)?;
     let options = ApplyOptions {
         confirmed: args.confirm.clone(),
+        guests: GuestLook::All,
         ..options(args.change.consent(), Interrupt::catch()?, context)
     };
     let applied = plan_and_apply(&RealHosts::new(&context.state), &targets, &options, ui)?;
@@ -48,9 +49,6 @@ pub fn run(args: &ApplyArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
             "journal": applied.journal,
             "plan": show::json(&applied.plan),
         }))?;
-    }
-    for sentence in guests_to_prepare(&args.targets, context)? {
-        ui.status(&sentence);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -19,6 +19,7 @@ use crate::session::apply::{ApplyOptions, Consent, plan_and_apply};
 use crate::session::bridges;
 use crate::session::debug::{DebugOptions, DebugPort, SessionPorts, check_debugger, run as run_session};
 use crate::session::events::SessionEvents;
+use crate::session::guest_stage::GuestLook;
 use crate::session::interrupt::Interrupt;
 use crate::session::join::any_owner;
 use crate::session::lifetime::Lifetime;
@@ -32,6 +33,9 @@ use std::time::{Duration, Instant};
 
 /// How long another vmserial may take to answer.
 const ASK: Duration = Duration::from_secs(5);
+
+/// How long a guest may take to answer: it may be stopped in its debugger already.
+const GUEST_LOOK: Duration = Duration::from_secs(8);
 
 /// A VM that was running has had its boot; one that we started may still be at it.
 const PATIENCE_RUNNING: Duration = Duration::from_secs(20);
@@ -124,6 +128,7 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         confirmed: args.confirm.clone(),
         remove: false,
         start_vm: true,
+        guests: GuestLook::Ssh(GUEST_LOOK),
         state: context.state.clone(),
         host_folder: context.host_folder(),
         interrupt,

@@ -6,6 +6,7 @@ use crate::cli::target::targets;
 use crate::cli::ui::Ui;
 use crate::model::{FailureKind, Problem, TargetName};
 use crate::session::apply::{ApplyOptions, Consent};
+use crate::session::guest_stage::GuestLook;
 use crate::session::interrupt::Interrupt;
 use crate::session::lifetime::{end_vms, started_targets};
 use crate::session::planning::RealHosts;
@@ -35,6 +36,7 @@ pub fn run(args: &DownArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
         confirmed: Vec::new(),
         remove: false,
         start_vm: false,
+        guests: GuestLook::Leave,
         state: context.state.clone(),
         host_folder: context.host_folder(),
         interrupt: Interrupt::catch()?,

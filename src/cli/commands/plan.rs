@@ -3,12 +3,12 @@
 use crate::cli::change::{chosen, options};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
-use crate::cli::target::guests_to_prepare;
 use crate::cli::ui::Ui;
 use crate::model::FailureKind;
 use crate::session::Front;
-use crate::session::apply::{Planned, plan_only};
+use crate::session::apply::{ApplyOptions, Planned, plan_only};
 use crate::session::consent::Consent;
+use crate::session::guest_stage::GuestLook;
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::RealHosts;
 use std::process::ExitCode;
@@ -33,12 +33,12 @@ pub struct PlanArgs {
 /// The profile's, and whatever stands against the plan.
 pub fn run(args: &PlanArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     let targets = chosen(&args.targets, None, context)?;
-    let options = options(Consent::ShowOnly, Interrupt::catch()?, context);
+    let options = ApplyOptions {
+        guests: GuestLook::All,
+        ..options(Consent::ShowOnly, Interrupt::catch()?, context)
+    };
     let Planned { plan, refused } = plan_only(&RealHosts::new(&context.state), &targets, &options)?;
     ui.planned(&plan)?;
-    for sentence in guests_to_prepare(&args.targets, context)? {
-        ui.status(&sentence);
-    }
     if let Some(problem) = refused {
         return Err(problem.into());
     }

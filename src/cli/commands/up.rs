@@ -10,6 +10,7 @@ use crate::config::merge::{Overrides, with_overrides};
 use crate::model::{RestartPolicy, TargetSpec};
 use crate::plan::{PowerChange, Step};
 use crate::session::apply::{ApplyOptions, Consent, plan_and_apply};
+use crate::session::guest_stage::GuestLook;
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::RealHosts;
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ pub fn run(args: &UpArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Fa
         confirmed: args.confirm.clone(),
         remove: false,
         start_vm: true,
+        guests: GuestLook::Leave,
         state: context.state.clone(),
         host_folder: context.host_folder(),
         interrupt: Interrupt::catch()?,

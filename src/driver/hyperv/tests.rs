@@ -80,6 +80,7 @@ fn shown(host: &FakeHost, wanted: &TargetSpec) -> String {
             power: PowerState::Off,
             ports: Vec::new(),
             unserved: Vec::new(),
+            notes: Vec::new(),
             stages,
         }],
     })

@@ -5,6 +5,7 @@ pub mod boot_loader;
 pub mod by_hand;
 pub mod entries;
 pub mod facts;
+pub mod getty;
 pub mod grub;
 pub mod live;
 pub mod show;

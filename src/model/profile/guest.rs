@@ -62,6 +62,9 @@ pub struct GuestProfile {
     /// `[user@]host[:port]`.
     #[serde(default)]
     pub ssh: Option<String>,
+    /// Who logs in on the serial console, where there is no SSH.
+    #[serde(default)]
+    pub user: Option<String>,
     /// Use sudo in the guest.
     #[serde(default)]
     pub sudo: bool,
@@ -71,6 +74,9 @@ pub struct GuestProfile {
     /// Kernel console on the serial port.
     #[serde(default)]
     pub console: Option<ConsoleMode>,
+    /// Whoever reaches the console's port is root there, without a login.
+    #[serde(default)]
+    pub autologin: bool,
     /// A boot entry of its own for debugging.
     #[serde(default)]
     pub boot_entry: Option<BootEntrySpec>,
@@ -85,9 +91,11 @@ impl GuestProfile {
         Self {
             os,
             ssh: None,
+            user: None,
             sudo: false,
             password: None,
             console: None,
+            autologin: false,
             boot_entry: None,
             bitlocker: None,
         }

@@ -13,6 +13,7 @@ use crate::model::{
     TargetSpec, VmRef, Wait,
 };
 use crate::session::apply::{Applied, ApplyOptions, Consent, plan_and_apply};
+use crate::session::guest_stage::GuestLook;
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::{Hosts, RealHosts};
 use crate::session::target_port::target_port;
@@ -265,6 +266,7 @@ impl Site {
                 confirmed: args.confirm.clone(),
                 remove: args.remove,
                 start_vm,
+                guests: GuestLook::Leave,
                 state: context.state.clone(),
                 host_folder: context.host_folder(),
                 interrupt: Interrupt::catch()?,

@@ -7,16 +7,13 @@ use crate::cli::port::{here, usage};
 use crate::cli::target::GuestTarget;
 use crate::guest::linux::live::Place;
 use crate::model::profile::Secret;
-use crate::model::{Deadline, EndpointSpec, FailureKind, HostLogin, HostRef, Policy, Problem};
+use crate::model::{EndpointSpec, FailureKind, HostLogin, HostRef, Policy, Problem};
 use crate::runner::ssh::options::set_login;
 use crate::session::PortKey;
+use crate::session::guest::console_of;
 use crate::session::planning::RealHosts;
 use crate::session::port_ear::PortToHear;
 use crate::session::target_port::target_port;
-use std::time::{Duration, Instant};
-
-/// How long the hypervisor may take to say where a port is.
-const LOCATE: Duration = Duration::from_secs(10);
 
 /// Finds how the guest is reached, and notes how one logs in there. `None`: by hand.
 ///
@@ -52,7 +49,10 @@ pub fn place(
     let guest = target.map(|target| &target.guest);
     let given = args.password_env.clone().map(Secret::Env);
     let login = HostLogin {
-        user: args.user.clone(),
+        user: args
+            .user
+            .clone()
+            .or_else(|| guest.and_then(|guest| guest.user.clone())),
         password: given.or_else(|| guest.and_then(|guest| guest.password.clone())),
         sudo: args.sudo || guest.is_some_and(|guest| guest.sudo),
     };
@@ -67,7 +67,7 @@ pub fn place(
     }
     let serial = match (&way.serial, target) {
         (Some(endpoint), _) => Some(serial_endpoint(endpoint)?),
-        (None, Some(target)) => console_of(target, hosts)?,
+        (None, Some(target)) => console_of(&target.spec, hosts)?,
         (None, None) => None,
     };
     if let Some(endpoint) = serial {
@@ -92,30 +92,6 @@ fn serial_endpoint(endpoint: &EndpointSpec) -> Result<EndpointSpec, Failure> {
     let endpoint = endpoint.resolved(&current, home.as_deref()).map_err(usage)?;
     endpoint.check_as_target().map_err(usage)?;
     Ok(endpoint)
-}
-
-/// Returns where the target's console is now, if it has one.
-fn console_of(target: &GuestTarget, hosts: &RealHosts) -> Result<Option<EndpointSpec>, Failure> {
-    let Some(port) = target.spec.console_port() else {
-        return Ok(None);
-    };
-    match target_port(hosts, &target.spec, port)?.source {
-        TargetSource::Fixed(endpoint) => Ok(Some(endpoint)),
-        TargetSource::Asked(dialer) => {
-            let endpoint = dialer
-                .locate(Deadline::after(Instant::now(), LOCATE))
-                .map_err(|reason| {
-                    Problem::new(
-                        FailureKind::Precondition,
-                        format!(
-                            "the console of `{}` cannot be reached: {reason}",
-                            target.spec.name
-                        ),
-                    )
-                })?;
-            Ok(Some(endpoint))
-        }
-    }
 }
 
 /// Returns a port to listen to: the endpoint that is named, else the target's port for the debugger.

@@ -3,11 +3,7 @@
 use crate::cli::target::GuestTarget;
 use crate::guest::linux::boot::{BootWish, ConsoleWish, EntryWish};
 use crate::guest::linux::live::LiveWish;
-use crate::model::profile::ConsoleMode;
-use crate::session::guest::LinuxWish;
-
-/// What kgdb and a console run at, where nothing else is said.
-const BAUD: u32 = 115_200;
+use crate::session::guest::{BAUD, LinuxWish, wish_of};
 
 /// Where messages of the boot and its prompts go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -68,6 +64,9 @@ pub struct WishArgs {
     /// Which of both is /dev/console
     #[arg(long, value_enum, default_value_t = MainConsole::Serial, requires = "console")]
     pub main_console: MainConsole,
+    /// Log in as root on this port without a password: whoever reaches it is root there
+    #[arg(long, value_name = "ttyS0|…")]
+    pub autologin: Option<String>,
     /// Show GRUB's menu for five seconds
     #[arg(long)]
     pub menu: bool,
@@ -79,9 +78,7 @@ pub struct WishArgs {
 impl WishArgs {
     /// Returns what is wanted, as flags and profile say.
     pub fn wish(&self, target: Option<&GuestTarget>) -> LinuxWish {
-        // COM2 of the VM is the guest's ttyS1 wherever the guest has no other UARTs; `--tty` says it where it has.
-        let of_profile = || target?.spec.debug_port().map(|port| port.port.linux_name());
-        self.with(self.tty.clone().or_else(of_profile), target)
+        self.with(self.tty.clone(), target)
     }
 
     /// Returns the same with kgdb on this port.
@@ -90,30 +87,26 @@ impl WishArgs {
     }
 
     fn with(&self, tty: Option<String>, target: Option<&GuestTarget>) -> LinuxWish {
-        let of_profile = target.and_then(|target| target.guest.boot_entry.as_ref());
+        let of_profile = target
+            .and_then(|target| wish_of(&target.spec))
+            .unwrap_or_default();
+        let tty = tty.or_else(|| of_profile.live.kgdb.map(|(tty, _)| tty));
         let kgdb = tty.map(|tty| (tty, self.baud));
+        let entry = of_profile.boot.entry;
         let entry = kgdb
             .clone()
-            .filter(|_| self.boot_entry || of_profile.is_some())
+            .filter(|_| self.boot_entry || entry.is_some())
             .map(|kgdb| EntryWish {
                 kgdb,
-                kgdbwait: self.kgdbwait || of_profile.is_some_and(|entry| entry.kgdbwait),
-                nokaslr: self.nokaslr || of_profile.is_some_and(|entry| entry.nokaslr),
+                kgdbwait: self.kgdbwait || entry.as_ref().is_some_and(|entry| entry.kgdbwait),
+                nokaslr: self.nokaslr || entry.as_ref().is_some_and(|entry| entry.nokaslr),
                 append: self
                     .append
                     .clone()
-                    .or_else(|| of_profile.and_then(|entry| entry.append.clone())),
+                    .or_else(|| entry.and_then(|entry| entry.append)),
             });
-        let persistent = || {
-            let target = target?;
-            (target.guest.console == Some(ConsoleMode::Persistent)).then_some(())?;
-            let port = target
-                .spec
-                .console_port()
-                .map_or(crate::model::PortIndex::FIRST, |port| port.port);
-            Some(port.linux_name())
-        };
-        let console = self.console.clone().or_else(persistent);
+        let console = of_profile.boot.console.map(|console| console.port.0);
+        let console = self.console.clone().or(console);
         LinuxWish {
             live: LiveWish {
                 sysrq: kgdb.is_some() || self.keep_sysrq,
@@ -132,6 +125,7 @@ impl WishArgs {
                 menu: self.menu,
                 menu_on: self.menu_on_serial.map(|unit| (unit, self.baud)),
             },
+            autologin: self.autologin.clone().or(of_profile.autologin),
         }
     }
 }

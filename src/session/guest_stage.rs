@@ -1,0 +1,404 @@
+//! The insides of guests as the last stage of their targets: planned when they run and answer, told otherwise.
+
+use crate::guest::linux::live::Place;
+use crate::model::{
+    Deadline, FailureKind, HostRef, Observed, PowerState, Problem, TargetName, TargetSpec, Wait,
+};
+use crate::plan::plan_of_targets::TargetPlan;
+use crate::plan::{Plan, PlanContext, Stage, StageContent, Step};
+use crate::session::apply::ApplyOptions;
+use crate::session::guest::{self, LinuxWish};
+use crate::session::planning::Hosts;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// How long a guest that was just started may take until it can be looked at: an emulated one boots for a minute.
+const BOOT: Duration = Duration::from_secs(240);
+
+/// How often a guest that boots is asked.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What one look may take at a guest that answers: through a serial console it is slow.
+const ONE_LOOK: Duration = Duration::from_secs(60);
+
+/// The stage's name.
+const NAME: &str = "guest";
+
+/// Whether the insides of guests belong to a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GuestLook {
+    /// They do not.
+    #[default]
+    Leave,
+    /// They do, by each way in that the profile names.
+    All,
+    /// They do, through SSH only, and a guest may take this long to answer: its kernel may be stopped, and its console is
+    /// about to be opened.
+    Ssh(Duration),
+}
+
+/// What a look at a guest came to.
+#[derive(Debug, Clone)]
+pub enum SeenGuest {
+    /// What is to be changed; may be nothing.
+    Steps(Vec<Step>),
+    /// It cannot be looked at now, for this reason.
+    Away(String),
+    /// It cannot have what is wanted.
+    Refused(Problem),
+}
+
+/// Looks at the guests of which something is wanted, side by side. `patient`: one that does not answer yet is asked again
+/// until it has had time to boot.
+///
+/// # Errors
+///
+/// Ctrl-C.
+pub fn look(
+    hosts: &dyn Hosts,
+    targets: &[TargetSpec],
+    vms: &[Observed],
+    options: &ApplyOptions,
+    patient: bool,
+) -> Result<BTreeMap<TargetName, SeenGuest>, Problem> {
+    if options.guests == GuestLook::Leave || options.remove {
+        return Ok(BTreeMap::new());
+    }
+    let wanted: Vec<(&TargetSpec, &Observed, LinuxWish)> = targets
+        .iter()
+        .zip(vms)
+        .filter_map(|(target, vm)| Some((target, vm, guest::wish_of(target)?)))
+        .collect();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = wanted
+            .iter()
+            .map(|(target, vm, wish)| {
+                scope.spawn(move || look_at_one(hosts, target, vm, wish, options, patient))
+            })
+            .collect();
+        let panicked = || Problem::new(FailureKind::Internal, "a thread that looked at a guest panicked");
+        threads
+            .into_iter()
+            .zip(&wanted)
+            .map(|(thread, (target, ..))| {
+                let seen = thread.join().unwrap_or_else(|_| Err(panicked()))?;
+                Ok((target.name.clone(), seen))
+            })
+            .collect()
+    })
+}
+
+fn look_at_one(
+    hosts: &dyn Hosts,
+    target: &TargetSpec,
+    vm: &Observed,
+    wish: &LinuxWish,
+    options: &ApplyOptions,
+    patient: bool,
+) -> Result<SeenGuest, Problem> {
+    if vm.power != PowerState::Running {
+        return Ok(SeenGuest::Away("the VM does not run".to_owned()));
+    }
+    let place = match guest::way_in(target, hosts) {
+        Ok(Some(place)) => place,
+        Ok(None) => return Ok(SeenGuest::Away(no_way_in(target))),
+        Err(problem) => return Ok(SeenGuest::Away(problem.message)),
+    };
+    let one = match options.guests {
+        GuestLook::Leave | GuestLook::All => ONE_LOOK,
+        GuestLook::Ssh(time) => time,
+    };
+    if matches!(options.guests, GuestLook::Ssh(_)) && matches!(place.host, HostRef::Serial(_)) {
+        return Ok(SeenGuest::Away("its console is about to be opened".to_owned()));
+    }
+    let until = Deadline::after(Instant::now(), if patient { BOOT } else { Duration::ZERO });
+    loop {
+        let deadline = Deadline::after(Instant::now(), one);
+        let wait = Wait::new(
+            deadline,
+            options.interrupt.soft.clone(),
+            format!("the guest of {}", target.name),
+        );
+        match steps(hosts, &place, wish, &wait) {
+            Ok(steps) => return Ok(SeenGuest::Steps(steps)),
+            Err(problem) if problem.kind == FailureKind::Interrupted => return Err(problem),
+            Err(problem) if !is_away(&problem) => return Ok(SeenGuest::Refused(problem)),
+            Err(problem) => {
+                let left = until.remaining(Instant::now());
+                if left.is_zero() {
+                    return Ok(SeenGuest::Away(problem.message));
+                }
+                std::thread::park_timeout(AGAIN.min(left));
+            }
+        }
+    }
+}
+
+/// Tells whether somebody may answer later: the way there failed, not what is wanted.
+fn is_away(problem: &Problem) -> bool {
+    matches!(
+        problem.kind,
+        FailureKind::Host | FailureKind::Deadline | FailureKind::ConnectionLost
+    )
+}
+
+fn steps(hosts: &dyn Hosts, place: &Place, wish: &LinuxWish, wait: &Wait) -> Result<Vec<Step>, Problem> {
+    let runner = hosts.runner(&place.host)?;
+    let facts = guest::look(runner.as_ref(), None, wait)?;
+    guest::plan(runner.as_ref(), place, &facts, wish, wait)
+}
+
+fn no_way_in(target: &TargetSpec) -> String {
+    format!(
+        "the profile names no way in (`{}`, or `user:` for its console); `vmserial guest linux {} --by-hand` prints what to type",
+        target.field_path("guest.ssh"),
+        target.name
+    )
+}
+
+/// Puts what was seen of a guest behind the other stages of its target.
+///
+/// # Errors
+///
+/// The guest's refusal.
+pub fn put_into(
+    plan: &mut TargetPlan,
+    seen: &SeenGuest,
+    target: &TargetSpec,
+    context: &PlanContext,
+) -> Result<(), Problem> {
+    let restarts = plan.has_later_stages() || plan.ready_steps().any(|step| step.power.is_some());
+    if restarts && context.power_at_start == PowerState::Running && !context.start_vm {
+        plan.stages.push(Stage {
+            name: NAME.to_owned(),
+            content: StageContent::Later {
+                after: "after start".to_owned(),
+                may_change: guest::wish_of(target)
+                    .map(|wish| may_change(&wish))
+                    .unwrap_or_default(),
+            },
+        });
+        return Ok(());
+    }
+    match seen {
+        SeenGuest::Refused(problem) => return Err(problem.clone()),
+        SeenGuest::Steps(steps) if steps.is_empty() => {}
+        SeenGuest::Steps(steps) if !restarts => plan.stages.push(Stage {
+            name: NAME.to_owned(),
+            content: StageContent::Planned(steps.clone()),
+        }),
+        SeenGuest::Steps(_) => plan.notes.push(later(target, "the VM starts first")),
+        SeenGuest::Away(reason) => plan.notes.push(later(target, reason)),
+    }
+    Ok(())
+}
+
+fn later(target: &TargetSpec, reason: &str) -> String {
+    let may_change = guest::wish_of(target)
+        .map(|wish| may_change(&wish))
+        .unwrap_or_default();
+    format!(
+        "the inside of the guest ({}) is left as it is: {reason}. `vmserial apply {}` goes on when it answers.",
+        may_change.join(", "),
+        target.name
+    )
+}
+
+/// Tells whose guests were promised by a plan and are still not looked at in the next one.
+pub fn broken_promises(promised: &[TargetPlan], next: &[TargetPlan]) -> Vec<(TargetName, Problem)> {
+    let is_promised = |plan: &&TargetPlan| {
+        let stages = promised.iter().filter(|other| other.target == plan.target);
+        stages.flat_map(|other| &other.stages).any(is_promise)
+    };
+    next.iter()
+        .filter(is_promised)
+        .filter_map(|plan| {
+            let note = plan.notes.first()?;
+            let message = format!("the VM is set up, and {note}");
+            Some((plan.target.clone(), Problem::new(FailureKind::Deadline, message)))
+        })
+        .collect()
+}
+
+/// Tells whether a plan promises to look inside a guest once it runs.
+pub fn are_promised(plan: &Plan) -> bool {
+    let stages = plan.targets.iter().flat_map(|target| &target.stages);
+    stages.into_iter().any(is_promise)
+}
+
+fn is_promise(stage: &Stage) -> bool {
+    stage.name == NAME && matches!(stage.content, StageContent::Later { .. })
+}
+
+/// Returns the guests in which a plan has steps, each once.
+pub fn guests_of(plan: &Plan) -> BTreeSet<&HostRef> {
+    let stages = plan.targets.iter().flat_map(|target| &target.stages);
+    let steps = stages
+        .filter(|stage| stage.name == NAME)
+        .flat_map(|stage| match &stage.content {
+            StageContent::Planned(steps) => steps.as_slice(),
+            StageContent::Later { .. } => &[],
+        });
+    steps.map(|step| &step.host).collect()
+}
+
+fn may_change(wish: &LinuxWish) -> Vec<String> {
+    let (live, boot) = (&wish.live, &wish.boot);
+    [
+        (live.kgdb.is_some(), "kgdboc"),
+        (live.sysrq || live.keep_sysrq, "sysctl"),
+        (boot.entry.is_some(), "boot entry"),
+        (boot.console.is_some(), "console"),
+        (wish.autologin.is_some(), "autologin"),
+    ]
+    .into_iter()
+    .filter(|(wanted, _)| *wanted)
+    .map(|(_, name)| name.to_owned())
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::model::profile::{ConsoleMode, GuestOs, GuestProfile};
+    use crate::model::{HypervisorKind, Invocation, VmRef};
+    use crate::plan::{Action, Effect, Undo};
+    use crate::session::fake::target;
+
+    fn dev() -> TargetSpec {
+        TargetSpec {
+            guest: Some(GuestProfile {
+                console: Some(ConsoleMode::Persistent),
+                ..GuestProfile::of(GuestOs::Linux)
+            }),
+            ..target("dev", "listen:unix:/s")
+        }
+    }
+
+    fn step(power: Option<crate::plan::PowerChange>) -> Step {
+        Step {
+            summary: "do it".to_owned(),
+            host: HostRef::Ssh("root@dev".to_owned()),
+            target: Some("dev".parse().unwrap()),
+            action: Action::Run(Invocation::changes("true", Vec::<String>::new())),
+            undo: Undo::Nothing {
+                reason: "nothing was done".to_owned(),
+            },
+            effect: Effect::Live,
+            power,
+            notes: Vec::new(),
+            confirm: None,
+        }
+    }
+
+    fn planned(steps: Vec<Step>) -> TargetPlan {
+        TargetPlan {
+            target: "dev".parse().unwrap(),
+            host: HostRef::Local,
+            hypervisor: HypervisorKind::Vmware,
+            vm: VmRef::new("/dev.vmx"),
+            power: PowerState::Running,
+            ports: Vec::new(),
+            unserved: Vec::new(),
+            notes: Vec::new(),
+            stages: vec![Stage {
+                name: "settings".to_owned(),
+                content: StageContent::Planned(steps),
+            }],
+        }
+    }
+
+    fn context(power_at_start: PowerState) -> PlanContext {
+        PlanContext {
+            power_at_start,
+            remove: false,
+            start_vm: false,
+        }
+    }
+
+    fn put(steps: Vec<Step>, seen: &SeenGuest, power: PowerState) -> TargetPlan {
+        let mut plan = planned(steps);
+        put_into(&mut plan, seen, &dev(), &context(power)).unwrap();
+        plan
+    }
+
+    #[test]
+    fn what_is_seen_now_is_planned_now() {
+        let plan = put(
+            Vec::new(),
+            &SeenGuest::Steps(vec![step(None)]),
+            PowerState::Running,
+        );
+        assert_eq!(plan.ready_steps().count(), 1);
+        assert_eq!(plan.stages[1].name, NAME);
+        let whole = Plan {
+            targets: vec![plan],
+            ..Plan::default()
+        };
+        assert_eq!(
+            guests_of(&whole).into_iter().collect::<Vec<_>>(),
+            [&HostRef::Ssh("root@dev".to_owned())]
+        );
+        let nothing = put(Vec::new(), &SeenGuest::Steps(Vec::new()), PowerState::Running);
+        assert!(nothing.is_empty() && nothing.notes.is_empty());
+    }
+
+    #[test]
+    fn a_guest_that_restarts_is_looked_at_afterwards() {
+        let off = step(Some(crate::plan::PowerChange::OffGraceful));
+        let plan = put(
+            vec![off],
+            &SeenGuest::Steps(vec![step(None)]),
+            PowerState::Running,
+        );
+        assert_eq!(
+            plan.stages[1].content,
+            StageContent::Later {
+                after: "after start".to_owned(),
+                may_change: vec!["console".to_owned()],
+            }
+        );
+        let promised = Plan {
+            targets: vec![plan.clone()],
+            ..Plan::default()
+        };
+        assert!(are_promised(&promised));
+        // The VM is up, and its guest still says nothing: that is no success.
+        let away = put(
+            Vec::new(),
+            &SeenGuest::Away("nobody answers".to_owned()),
+            PowerState::Running,
+        );
+        let broken = broken_promises(std::slice::from_ref(&plan), std::slice::from_ref(&away));
+        assert_eq!(broken.len(), 1);
+        assert_eq!(broken[0].1.kind, FailureKind::Deadline);
+        let kept = put(
+            Vec::new(),
+            &SeenGuest::Steps(vec![step(None)]),
+            PowerState::Running,
+        );
+        assert!(broken_promises(&[plan], &[kept]).is_empty());
+    }
+
+    #[test]
+    fn a_guest_that_is_off_is_told_and_keeps_nothing_from_being_done() {
+        let away = SeenGuest::Away("the VM does not run".to_owned());
+        let plan = put(vec![step(None)], &away, PowerState::Off);
+        assert_eq!(plan.ready_steps().count(), 1);
+        assert_eq!(
+            plan.notes,
+            [
+                "the inside of the guest (console) is left as it is: the VM does not run. `vmserial apply dev` goes on when it answers."
+            ]
+        );
+    }
+
+    #[test]
+    fn a_refusal_is_the_target_s() {
+        let refused = SeenGuest::Refused(Problem::new(FailureKind::Precondition, "no kgdb"));
+        let mut plan = planned(Vec::new());
+        let problem = put_into(&mut plan, &refused, &dev(), &context(PowerState::Running)).unwrap_err();
+        assert_eq!(problem.kind, FailureKind::Precondition);
+    }
+}
