@@ -376,7 +376,6 @@ fn unserved_keys(target: &TargetProfile, hypervisor: HypervisorKind) -> Vec<Stri
             "secure_boot",
             target.secure_boot == SecureBoot::Off && !hypervisor.has_secure_boot_switch(),
         ),
-        ("host_sysrq", target.host_sysrq.is_some()),
     ]
     .iter()
     .filter(|(_, present)| *present)

@@ -2,3 +2,4 @@
 
 pub mod firewall;
 pub mod helper;
+pub mod sysrq;

@@ -71,6 +71,11 @@ impl HypervisorKind {
         matches!(self, Self::Hyperv | Self::Xen)
     }
 
+    /// Tells whether its VMs have windows on the host's own screen.
+    pub fn has_windows(self) -> bool {
+        matches!(self, Self::Vmware | Self::Virtualbox | Self::Qemu | Self::Libvirt)
+    }
+
     /// Returns the name used on the command line and in profiles.
     pub fn name(self) -> &'static str {
         match self {

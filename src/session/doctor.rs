@@ -37,6 +37,12 @@ pub fn doctor(
     {
         checks.push(check);
     }
+    // Its VMs have windows on the host's own screen, with the host's keyboard before it.
+    if kind.has_windows()
+        && let Ok(Some(observed)) = crate::session::host_sysrq::look(runner.as_ref(), wait)
+    {
+        checks.push(crate::host_service::sysrq::check(&observed));
+    }
     Ok(checks)
 }
 

@@ -24,6 +24,7 @@ pub mod guest_stage;
 pub mod helper;
 pub mod helper_setup;
 pub mod host_apply;
+pub mod host_sysrq;
 mod install;
 pub mod interrupt;
 pub mod join;

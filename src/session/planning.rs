@@ -4,6 +4,7 @@ use crate::driver::Driver;
 use crate::driver::registry;
 use crate::host_service;
 use crate::host_service::firewall::{ObservedFirewall, Want};
+use crate::host_service::sysrq::ObservedSysrq;
 use crate::model::{
     FailureKind, HostPath, HostRef, HypervisorKind, Observed, ObservedHost, Problem, TargetName, TargetSpec,
     Wait,
@@ -14,8 +15,9 @@ use crate::runner::local::Local;
 use crate::runner::ssh::SshRunner;
 use crate::session::firewall;
 use crate::session::guest_stage::{self, SeenGuest};
+use crate::session::host_sysrq;
 use crate::session::serial::Consoles;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -86,6 +88,9 @@ pub struct Seen {
 /// What is wanted of a host's firewall, and how it is.
 type SeenFirewall = (Vec<Want>, ObservedFirewall);
 
+/// What a look at a host came to.
+type SeenOnHost = (ObservedHost, Option<SeenFirewall>, Option<Option<ObservedSysrq>>);
+
 /// A host with those of its targets that one hypervisor runs.
 #[derive(Debug, Clone)]
 struct SeenHost {
@@ -94,6 +99,8 @@ struct SeenHost {
     observed: ObservedHost,
     /// If anything is wanted of it.
     firewall: Option<SeenFirewall>,
+    /// If it is to be switched off; the inner one is none where the host has none.
+    sysrq: Option<Option<ObservedSysrq>>,
 }
 
 /// Observes every target, in the order of the targets.
@@ -123,7 +130,7 @@ pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Se
             .or_default()
             .push(target.clone());
     }
-    let results: Vec<Result<(ObservedHost, Option<SeenFirewall>), Problem>> = std::thread::scope(|scope| {
+    let results: Vec<Result<SeenOnHost, Problem>> = std::thread::scope(|scope| {
         let threads: Vec<_> = groups
             .iter()
             .map(|((host, kind), group)| {
@@ -140,7 +147,12 @@ pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Se
                             true => None,
                             false => Some((wants, firewall::look(runner.as_ref(), &what)?)),
                         };
-                        return Ok((seen, firewall));
+                        let off = group.iter().filter(is_seen).any(|target| target.host_sysrq_off);
+                        let sysrq = match off {
+                            true => Some(host_sysrq::look(runner.as_ref(), &what)?),
+                            false => None,
+                        };
+                        return Ok((seen, firewall, sysrq));
                     }
                     let (expected, got) = (group.len(), seen.vms.len());
                     Err(Problem::new(
@@ -160,7 +172,7 @@ pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Se
     let mut refused: Vec<(TargetName, Problem)> = Vec::new();
     for (((_, kind), mut group), result) in groups.into_iter().zip(results) {
         match result {
-            Ok((seen, firewall)) => {
+            Ok((seen, firewall, sysrq)) => {
                 group.retain(|target| !seen.refused.iter().any(|(name, _)| *name == target.name));
                 refused.extend(seen.refused.iter().cloned());
                 let names = group.iter().map(|target| target.name.clone());
@@ -170,6 +182,7 @@ pub fn look(hosts: &dyn Hosts, targets: &[TargetSpec], wait: &Wait) -> Result<Se
                     targets: group,
                     observed: seen,
                     firewall,
+                    sysrq,
                 });
             }
             Err(problem) => problems.push(problem),
@@ -230,8 +243,14 @@ pub fn plan(
 ) -> Result<(Plan, Vec<(TargetName, Problem)>), Problem> {
     let mut plan = Plan::default();
     let (mut problems, mut refused) = (Vec::new(), Vec::new());
+    let mut switched = BTreeSet::new();
     for seen in &seen.hosts {
-        match host_plan(hosts, seen) {
+        // A host with two hypervisors has one keyboard.
+        let sysrq = seen
+            .sysrq
+            .as_ref()
+            .filter(|_| switched.insert(seen.observed.host.clone()));
+        match host_plan(hosts, seen, sysrq) {
             Ok(host) if host.steps.is_empty() && host.notes.is_empty() => {}
             Ok(host) => plan.hosts.push(host),
             Err(problem) => problems.push(problem),
@@ -263,7 +282,11 @@ pub fn plan(
 }
 
 /// What a host has once: what its driver wants, and its firewall.
-fn host_plan(hosts: &dyn Hosts, seen: &SeenHost) -> Result<HostPlan, Problem> {
+fn host_plan(
+    hosts: &dyn Hosts,
+    seen: &SeenHost,
+    sysrq: Option<&Option<ObservedSysrq>>,
+) -> Result<HostPlan, Problem> {
     let host = &seen.observed.host;
     let mut steps = hosts
         .driver(seen.kind)?
@@ -272,6 +295,9 @@ fn host_plan(hosts: &dyn Hosts, seen: &SeenHost) -> Result<HostPlan, Problem> {
     if let Some((wants, observed)) = &seen.firewall {
         steps.extend(host_service::firewall::steps(host, wants, observed)?);
         notes.extend(host_service::firewall::wants_told(wants, observed));
+    }
+    if let Some(observed) = sysrq {
+        steps.extend(host_service::sysrq::steps(host, observed.as_ref())?);
     }
     Ok(HostPlan {
         host: host.clone(),

@@ -37,6 +37,7 @@ mod helper;
 mod helper_bridge;
 mod helper_rig;
 mod holders;
+mod host_sysrq;
 mod joined;
 mod kit;
 mod lost_output;
@@ -95,6 +96,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(endpoint::trials());
     trials.extend(endpoint_errors::trials());
     trials.extend(holders::trials());
+    trials.extend(host_sysrq::trials());
     trials.extend(exec::trials());
     trials.extend(faults::trials());
     trials.extend(firewall::trials());

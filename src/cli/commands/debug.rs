@@ -20,6 +20,7 @@ use crate::session::bridges;
 use crate::session::debug::{DebugOptions, DebugPort, SessionPorts, check_debugger, run as run_session};
 use crate::session::events::SessionEvents;
 use crate::session::guest_stage::GuestLook;
+use crate::session::host_sysrq::Before;
 use crate::session::interrupt::Interrupt;
 use crate::session::join::any_owner;
 use crate::session::lifetime::Lifetime;
@@ -134,6 +135,7 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         interrupt,
     };
     let lifetime = Lifetime::begin(&hosts, &options)?;
+    let before = Before::begin(&hosts, &options)?;
     let parts = Parts {
         target: &target,
         debugger: &debugger,
@@ -149,6 +151,7 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         true => Ok(()),
         false => lifetime.end(&target.name, &hosts, ui),
     };
+    let ended = ended.and(before.give_back(&hosts, ui));
     match (result, ended) {
         (Err(failure), Err(problem)) => {
             ui.warning(&problem.to_string());

@@ -35,7 +35,7 @@ targets:
 joins: [{a: a/1, b: b/1, as: kd}]
 ";
     let of_host = ["hosts.here.password", "hosts.here.sudo"];
-    let a = ["vm", "debugger.modules", "host_sysrq"];
+    let a = ["vm", "debugger.modules"];
     let strings = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
     assert_eq!(
         unserved(text),
