@@ -6,13 +6,13 @@ use crate::plan::{Action, Plan, PlanContext, Step, show};
 use crate::runner::ProcessRef;
 use crate::session::Front;
 use crate::session::consent::consent;
-use crate::session::execute::run_step;
 use crate::session::guest_stage::{self, GuestLook};
 use crate::session::interrupt::Interrupt;
-use crate::session::journal::{Entry, EntryData, Journal, TargetRecord};
+use crate::session::journal::{Entry, EntryData, Journal, SharedEntry, TargetRecord};
 use crate::session::lock::{Locks, lock};
 use crate::session::marks::{self, Access};
 use crate::session::planning::{self, Hosts, Seen, check_served, first_context, plan};
+use crate::session::side_by_side;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -323,41 +323,17 @@ impl Apply<'_> {
         entry.reach_copies(self.hosts, Access::Make);
         entry.save()?;
         tell_copy_trouble(entry, self.front);
-        for (offset, step) in steps.iter().enumerate() {
-            if self.options.interrupt.soft.is_cancelled() {
-                let message = "interrupted: no further step was started";
-                return Err(Problem::new(FailureKind::Interrupted, message));
-            }
-            if self
-                .failures
-                .iter()
-                .any(|(name, _)| Some(name) == step.target.as_ref())
-            {
-                continue;
-            }
-            let runner = self.hosts.runner(&step.host)?;
-            let whose = match &step.target {
-                Some(target) if self.names_targets => format!("{target}: "),
-                _ => String::new(),
-            };
-            self.front.status(&format!(
-                "[{}/{}] {whose}{}",
-                offset + 1,
-                steps.len(),
-                step.summary
-            ));
-            let ran = run_step(entry, first + offset, runner.as_ref(), &self.options.interrupt);
-            tell_copy_trouble(entry, self.front);
-            if let Err(problem) = ran {
-                match &step.target {
-                    Some(target) if problem.kind != FailureKind::Interrupted => {
-                        self.failures.push((target.clone(), problem));
-                    }
-                    _ => return Err(problem),
-                }
-            }
-        }
-        Ok(())
+        let ran = side_by_side::run(
+            &steps,
+            first,
+            &SharedEntry::new(entry),
+            self.hosts,
+            &self.options.interrupt,
+            self.names_targets,
+            self.front,
+        );
+        self.failures.extend(ran.failures);
+        ran.ended.map_or(Ok(()), Err)
     }
 
     fn finish(self, plan: Plan, observed: Vec<Observed>, targets: usize) -> Result<Applied, Problem> {

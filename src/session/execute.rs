@@ -15,7 +15,7 @@ use crate::session::condition::{Needed, wait_for};
 use crate::session::firewall;
 use crate::session::install;
 use crate::session::interrupt::Interrupt;
-use crate::session::journal::{EditRecord, Entry, StepState};
+use crate::session::journal::{EditRecord, SharedEntry, StepState};
 use std::time::{Duration, Instant};
 
 /// How long a step that changes something may take.
@@ -47,12 +47,12 @@ pub(super) fn step_wait(step: &Step, what: &str, cancel: &Cancel) -> Wait {
 ///
 /// The step's failure; its record says `failed` then if it changed nothing, else `started`: undo observes it.
 pub fn run_step(
-    entry: &mut Entry,
+    entry: &SharedEntry<'_>,
     index: usize,
     runner: &dyn Runner,
     interrupt: &Interrupt,
 ) -> Result<(), Problem> {
-    let step = entry.data.steps[index].step.clone();
+    let step = entry.record(index).step;
     let wait = step_wait(&step, &step.summary, &interrupt.hard);
     let result = match &step.action {
         Action::Edit(edit) => run_edit(entry, index, edit, runner, &wait),
@@ -84,9 +84,9 @@ pub fn run_step(
     match result {
         Ok(()) => entry.mark(index, StepState::Done),
         Err(problem) => {
-            entry.data.steps[index].error = Some(problem.message.clone());
-            let may_have_happened = entry.data.steps[index].state == StepState::Started
-                && !matches!(step.action, Action::WaitFor(_));
+            entry.note(index, |record| record.error = Some(problem.message.clone()));
+            let may_have_happened =
+                entry.record(index).state == StepState::Started && !matches!(step.action, Action::WaitFor(_));
             let state = if may_have_happened {
                 StepState::Started
             } else {
@@ -101,10 +101,9 @@ pub fn run_step(
 }
 
 /// Returns the processes that this apply started for the same target.
-fn needed(entry: &Entry, step: &Step) -> Vec<Needed> {
-    let same_target = entry
-        .data
-        .steps
+fn needed(entry: &SharedEntry<'_>, step: &Step) -> Vec<Needed> {
+    let records = entry.records();
+    let same_target = records
         .iter()
         .filter(|record| record.step.target == step.target && record.step.host == step.host);
     same_target
@@ -121,7 +120,7 @@ fn needed(entry: &Entry, step: &Step) -> Vec<Needed> {
 
 /// Reads the file, checks that it is the planned one, and keeps it. Returns what it becomes.
 fn prepare_edit(
-    entry: &mut Entry,
+    entry: &SharedEntry<'_>,
     index: usize,
     edit: &FileEdit,
     runner: &dyn Runner,
@@ -148,13 +147,14 @@ fn prepare_edit(
         Some(snapshot) => Some(entry.keep_before(index, snapshot)?),
         None => None,
     };
-    entry.data.steps[index].edit = Some(EditRecord {
+    let edited = EditRecord {
         before: kept,
         mode: before.as_ref().and_then(|snapshot| snapshot.mode),
         owner: before.as_ref().and_then(|snapshot| snapshot.owner),
         values,
         after: after.as_deref().map(Digest::of),
-    });
+    };
+    entry.note(index, |record| record.edit = Some(edited));
     Ok(after.map(|bytes| FileSnapshot {
         bytes,
         mode: None,
@@ -163,7 +163,7 @@ fn prepare_edit(
 }
 
 fn run_edit(
-    entry: &mut Entry,
+    entry: &SharedEntry<'_>,
     index: usize,
     edit: &FileEdit,
     runner: &dyn Runner,
@@ -173,7 +173,7 @@ fn run_edit(
     entry.mark(index, StepState::Started)?;
     match runner.replace(&edit.path, new.as_ref(), edit.planned_on.as_ref(), wait) {
         Err(error @ RunError::Changed { .. }) => {
-            entry.data.steps[index].state = StepState::Pending;
+            entry.note(index, |record| record.state = StepState::Pending);
             Err(error.into())
         }
         result => Ok(result?),
@@ -182,7 +182,7 @@ fn run_edit(
 
 /// Changes the firewall: rules in force and their file, or nothing.
 fn run_firewall(
-    entry: &mut Entry,
+    entry: &SharedEntry<'_>,
     index: usize,
     change: &FirewallChange,
     runner: &dyn Runner,
@@ -199,11 +199,11 @@ fn run_firewall(
         Some(edit) => Ok(runner.replace(&edit.path, new.as_ref(), edit.planned_on.as_ref(), wait)?),
         None => Ok(()),
     };
-    let token = format!("{}-{index}", entry.id);
+    let token = format!("{}-{index}", entry.id());
     let result = firewall::guarded(&token, change, &change.live, runner, wait, &replace_file);
     result.map_err(|not_done| {
         if not_done.restored {
-            entry.data.steps[index].state = StepState::Pending;
+            entry.note(index, |record| record.state = StepState::Pending);
         }
         not_done.problem
     })
@@ -253,7 +253,7 @@ fn run_with_log(
 }
 
 fn start(
-    entry: &mut Entry,
+    entry: &SharedEntry<'_>,
     index: usize,
     invocation: &Invocation,
     log: &HostPath,
@@ -263,11 +263,11 @@ fn start(
     entry.mark(index, StepState::Started)?;
     match runner.start(invocation, log, wait) {
         Ok(process) => {
-            entry.data.steps[index].process = Some(process);
+            entry.note(index, |record| record.process = Some(process));
             Ok(())
         }
         Err(error @ RunError::ProgramNotFound { .. }) => {
-            entry.data.steps[index].state = StepState::Pending;
+            entry.note(index, |record| record.state = StepState::Pending);
             Err(error.into())
         }
         Err(error) => Err(error.into()),

@@ -6,7 +6,7 @@ use crate::session::Front;
 use crate::session::apply::{ApplyOptions, tell_copy_trouble};
 use crate::session::consent::{Consent, consent};
 use crate::session::execute::run_step;
-use crate::session::journal::EntryData;
+use crate::session::journal::{EntryData, SharedEntry};
 use crate::session::lock::lock;
 use crate::session::marks::{self, Access};
 use crate::session::planning::Hosts;
@@ -58,7 +58,12 @@ pub fn apply_to_host(
     let runner = hosts.runner(host)?;
     for (index, step) in steps.iter().enumerate() {
         front.status(&format!("[{}/{}] {}", index + 1, steps.len(), step.summary));
-        run_step(&mut entry, index, runner.as_ref(), &options.interrupt)?;
+        run_step(
+            &SharedEntry::new(&mut entry),
+            index,
+            runner.as_ref(),
+            &options.interrupt,
+        )?;
     }
     if !look()?.is_empty() {
         let message = "the steps ran, and there is still something to be changed";

@@ -4,7 +4,7 @@ use crate::model::{Digest, FailureKind, FileFormat, Problem, Wait};
 use crate::plan::FileInstall;
 use crate::runner::local::Local;
 use crate::runner::{FileSnapshot, RunError, Runner};
-use crate::session::journal::{EditRecord, Entry, StepRecord, StepState};
+use crate::session::journal::{EditRecord, Entry, SharedEntry, StepRecord, StepState};
 use crate::session::undo_plan::Taking;
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 ///
 /// The file, or the one that it is copied from, changed since the plan; a host's refusal.
 pub(super) fn run(
-    entry: &mut Entry,
+    entry: &SharedEntry<'_>,
     index: usize,
     install: &FileInstall,
     runner: &dyn Runner,
@@ -50,20 +50,21 @@ pub(super) fn run(
         Some(snapshot) => Some(entry.keep_before(index, snapshot)?),
         None => None,
     };
-    entry.data.steps[index].edit = Some(EditRecord {
+    let edited = EditRecord {
         before: kept,
         mode: before.as_ref().and_then(|snapshot| snapshot.mode),
         owner: before.as_ref().and_then(|snapshot| snapshot.owner),
         values: BTreeMap::new(),
         after: new.as_ref().map(FileSnapshot::digest),
-    });
+    };
+    entry.note(index, |record| record.edit = Some(edited));
     entry.mark(index, StepState::Started)?;
     if let (Some(_), Some(folder)) = (&new, install.path.parent()) {
         runner.make_folder(&folder, wait)?;
     }
     match runner.replace(&install.path, new.as_ref(), install.planned_on.as_ref(), wait) {
         Err(error @ RunError::Changed { .. }) => {
-            entry.data.steps[index].state = StepState::Pending;
+            entry.note(index, |record| record.state = StepState::Pending);
             Err(error.into())
         }
         result => Ok(result?),

@@ -6,11 +6,12 @@
 //! this state folder.
 
 mod record;
+mod shared;
 
 pub use record::{EditRecord, EntryData, FORMAT, StepRecord, StepState, TargetRecord};
+pub use shared::SharedEntry;
 
 use crate::model::{FailureKind, HostRef, Problem};
-use crate::runner::FileSnapshot;
 use crate::session::marks::{Access, far_folder};
 use crate::session::planning::Hosts;
 use crate::session::store::Store;
@@ -179,26 +180,6 @@ impl Journal {
 }
 
 impl Entry {
-    /// Keeps a file as it is before step `index` edits it. Returns its name in the entry.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be written to disk.
-    pub fn keep_before(&mut self, index: usize, snapshot: &FileSnapshot) -> Result<String, Problem> {
-        let number = (index + 1).to_string();
-        self.store
-            .inner("before")
-            .write(&number, &snapshot.bytes)
-            .map_err(unwritable)?;
-        let host = self.data.steps[index].step.host.clone();
-        if let Some(Some((copy, _))) = self.copies.of.get(&host)
-            && let Err(problem) = copy.inner("before").write(&number, &snapshot.bytes)
-        {
-            self.without_copy(host, problem);
-        }
-        Ok(format!("before/{number}"))
-    }
-
     /// Reads a kept file back.
     ///
     /// # Errors
@@ -220,15 +201,20 @@ impl Entry {
     ///
     /// It cannot be written.
     pub fn save(&mut self) -> Result<(), Problem> {
+        self.save_here()?;
+        self.write_copies();
+        Ok(())
+    }
+
+    /// Writes the entry itself, without its copies.
+    fn save_here(&self) -> Result<(), Problem> {
         let text = serde_json::to_vec_pretty(&self.data).map_err(|error| {
             Problem::new(
                 FailureKind::Internal,
                 format!("cannot write the journal entry: {error}"),
             )
         })?;
-        self.store.write(ENTRY, &text).map_err(unwritable)?;
-        self.write_copies();
-        Ok(())
+        self.store.write(ENTRY, &text).map_err(unwritable)
     }
 
     /// Finds the folders for copies of the hosts of its steps: `Access::Make` to begin copies there, `Access::Look` to keep those
@@ -283,25 +269,33 @@ impl Entry {
     }
 
     fn write_copies(&mut self) {
-        let mut troubles = Vec::new();
-        for (host, copy) in &mut self.copies.of {
-            let Some((store, written)) = copy else {
-                continue;
-            };
-            let own = self.data.of_host(host);
-            let has_begun = own.steps.iter().any(|record| record.state != StepState::Pending);
-            // What cannot be written as JSON was told by the entry itself.
-            let text = serde_json::to_vec_pretty(&own).unwrap_or_default();
-            if !has_begun || text == *written {
-                continue;
-            }
-            match store.write(ENTRY, &text) {
-                Ok(()) => *written = text,
-                Err(problem) => troubles.push((host.clone(), problem)),
+        let hosts: Vec<HostRef> = self.copies.of.keys().cloned().collect();
+        for host in hosts {
+            if let Some((store, text)) = self.changed_copy(&host) {
+                let result = store.write(ENTRY, &text);
+                self.copy_written(host, text, result);
             }
         }
-        for (host, problem) in troubles {
-            self.without_copy(host, problem);
+    }
+
+    /// Returns what a host's copy is to be, and where it is; `None` if it is so already, or there is none.
+    fn changed_copy(&self, host: &HostRef) -> Option<(Store, Vec<u8>)> {
+        let (store, written) = self.copies.of.get(host)?.as_ref()?;
+        let own = self.data.of_host(host);
+        let has_begun = own.steps.iter().any(|record| record.state != StepState::Pending);
+        // What cannot be written as JSON was told by the entry itself.
+        let text = serde_json::to_vec_pretty(&own).unwrap_or_default();
+        (has_begun && text != *written).then(|| (store.clone(), text))
+    }
+
+    fn copy_written(&mut self, host: HostRef, text: Vec<u8>, result: Result<(), Problem>) {
+        match result {
+            Ok(()) => {
+                if let Some(Some((_, written))) = self.copies.of.get_mut(&host) {
+                    *written = text;
+                }
+            }
+            Err(problem) => self.without_copy(host, problem),
         }
     }
 

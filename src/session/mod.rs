@@ -41,6 +41,7 @@ pub mod port_key;
 pub mod resume;
 pub mod serial;
 pub mod serve;
+mod side_by_side;
 pub mod state;
 pub mod store;
 pub mod sys;

@@ -13,7 +13,7 @@ use crate::session::consent::{self, Consent};
 use crate::session::execute::{refuse_while_held, run_step, step_wait};
 use crate::session::firewall;
 use crate::session::interrupt::Interrupt;
-use crate::session::journal::{Entry, Found, Journal, StepRecord, StepState};
+use crate::session::journal::{Entry, Found, Journal, SharedEntry, StepRecord, StepState};
 use crate::session::lock::lock;
 use crate::session::marks::Access;
 use crate::session::planning::Hosts;
@@ -309,7 +309,7 @@ fn power_off(
     for (index, step) in steps.iter().enumerate() {
         front.status(&format!("First: {}", step.summary));
         let runner = hosts.runner(&step.host)?;
-        run_step(entry, index, runner.as_ref(), interrupt)?;
+        run_step(&SharedEntry::new(entry), index, runner.as_ref(), interrupt)?;
     }
     Ok(())
 }

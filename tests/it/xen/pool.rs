@@ -1,7 +1,7 @@
 //! A pool of three hosts with fifty VMs, each host behind an OpenSSH server of its own, set up by one command.
 
 use super::{Host, NOTHING};
-use crate::kit::{Sandbox, is_fast};
+use crate::kit::{Sandbox, is_fast, wait_until};
 use crate::sshd::{QUICK_SHELL, Sshd, missing};
 use libtest_mimic::{Completion, Failed, Trial};
 use std::fmt::Write as _;
@@ -10,17 +10,27 @@ use std::os::unix::fs::symlink;
 
 pub fn trials() -> Vec<Trial> {
     let left_out = || is_fast().then(|| "its fifty VMs are left out (VMSERIAL_TEST_FAST=1)".to_owned());
-    let reason = missing().or_else(left_out);
-    vec![Trial::ignorable_test(
-        "xen::a_pool_is_set_up_in_one_command",
-        move || match reason {
+    let trial = |name: &str, run: fn()| {
+        let reason = missing().or_else(left_out);
+        Trial::ignorable_test(format!("xen::{name}"), move || match reason {
             Some(reason) => Ok(Completion::ignored_with(reason)),
             None => {
-                a_pool_is_set_up_in_one_command();
+                run();
                 Ok::<_, Failed>(Completion::Completed)
             }
-        },
-    )]
+        })
+    };
+    vec![
+        trial("a_pool_is_set_up_in_one_command", a_pool_is_set_up_in_one_command),
+        trial(
+            "a_host_that_hangs_does_not_hold_up_the_others",
+            a_host_that_hangs_does_not_hold_up_the_others,
+        ),
+        trial(
+            "a_pool_that_is_interrupted_is_undone",
+            a_pool_that_is_interrupted_is_undone,
+        ),
+    ]
 }
 
 const HOSTS: usize = 3;
@@ -149,9 +159,10 @@ fn a_pool_is_set_up_in_one_command() {
         "vm40: xapi knows no VM `vm40`",
         "`vm40` is left out",
         "Looking at 50 targets on 3 hosts.",
-        // Two steps for each of the others, told one by one.
-        "[1/96] vm01: attach port 1",
-        "[96/96] vm50: mark the VM",
+        // Two steps for each of the others, told one by one, with how far each host is.
+        "vm01 (xcp2 1/30): attach port 1",
+        "vm50 (xcp3 34/34): mark the VM",
+        "[96/96] ",
     ] {
         assert!(said.contains(part), "`{part}` in {said}");
     }
@@ -177,4 +188,86 @@ fn a_pool_is_set_up_in_one_command() {
     // The newest apply is taken back, and only that.
     pool.undo();
     assert_eq!(pool.set(), VMS - 2);
+}
+
+/// The first nine VMs, `vm0*`.
+const FEW: usize = 9;
+
+/// Those of a host: `vm03`, `vm06` and `vm09` are at home on the first.
+fn of_host(host: usize) -> Vec<usize> {
+    (1..=FEW).filter(|number| number % HOSTS + 1 == host).collect()
+}
+
+/// Hosts that wait for nobody: two are done while the third has not made its first change. A VM that fails on its way is told
+/// at the end, and its host goes on with the others.
+fn a_host_that_hangs_does_not_hold_up_the_others() {
+    let pool = Pool::new();
+    pool.host.set(&uuid(SUSPENDED), "power-state", "halted");
+    let stuck = pool.host.sandbox.path("far1/xen.faults");
+    fs::write(&stuck, "hangs-before-set").unwrap();
+    // It runs, and its guest cannot shut down.
+    let xe = pool.host.sandbox.path("far3/xe");
+    let mut start = std::process::Command::new(xe);
+    start.args(["vm-start", &format!("uuid={}", uuid(2))]);
+    let started = crate::kit::finish(&mut start, b"");
+    assert_eq!(started.code, Some(0), "{started:?}");
+    fs::write(pool.host.sandbox.path("far3/xen.faults"), "no-tools").unwrap();
+    let words = ["apply", "lab.yaml", "vm0*", "--yes", "--restart", "graceful"];
+    let mut apply = pool.host.sandbox.start(words);
+    for host in [2, 3] {
+        for number in of_host(host).into_iter().filter(|number| *number != 2) {
+            wait_until("the other hosts are done", || pool.is_set(number).then_some(()));
+        }
+    }
+    assert!(of_host(1).into_iter().all(|number| !pool.is_set(number)));
+    fs::remove_file(&stuck).unwrap();
+    assert_eq!(apply.wait_end_with_input_open(), 9, "{}", apply.said());
+    let said = apply.said();
+    for part in [
+        "1 of 9 targets failed",
+        "vm02: ",
+        "cooperative shutdown feature",
+        "`vmserial undo ",
+    ] {
+        assert!(said.contains(part), "`{part}` in {said}");
+    }
+    assert_eq!(pool.set(), FEW - 1);
+    // What failed is not in force, all else is, and the entry can be taken back.
+    pool.undo();
+    assert_eq!(pool.set(), 0);
+}
+
+/// Ctrl-C ends the running steps of all hosts and starts nothing new; what was done is in the journal, and taken back.
+fn a_pool_that_is_interrupted_is_undone() {
+    let pool = Pool::new();
+    pool.host.set(&uuid(SUSPENDED), "power-state", "halted");
+    let faults = |host: usize| pool.host.sandbox.path(&format!("far{host}/xen.faults"));
+    // Each host is stuck at its first change, after it was made.
+    for host in 1..=HOSTS {
+        fs::write(faults(host), "hangs-after-set").unwrap();
+    }
+    let mut apply = pool.host.sandbox.start(["apply", "lab.yaml", "vm0*", "--yes"]);
+    for host in 1..=HOSTS {
+        let first = of_host(host)[0];
+        wait_until("each host is at its first step", || {
+            pool.is_set(first).then_some(())
+        });
+    }
+    apply.signal("INT");
+    for host in 1..=HOSTS {
+        fs::remove_file(faults(host)).unwrap();
+    }
+    assert_eq!(apply.wait_end_with_input_open(), 130, "{}", apply.said());
+    let said = apply.said();
+    assert!(
+        said.contains("interrupted: no further step was started"),
+        "{said}"
+    );
+    assert!(said.contains("`vmserial undo "), "{said}");
+    assert_eq!(pool.set(), HOSTS, "{said}");
+    // The journal knows the step of each host, and takes all of them back.
+    pool.undo();
+    assert_eq!(pool.set(), 0);
+    let again = pool.host.undo();
+    assert!(again.stderr.contains("Nothing to undo"), "{again:?}");
 }

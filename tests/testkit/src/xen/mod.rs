@@ -6,7 +6,7 @@
 //!
 //! The state is the folder `xen.state` beside the links: `vms/UUID/PARAMETER` (a map is a folder of keys), `hosts/UUID/…`,
 //! `domains/ID` (a name), `certificates` (of the pool, for `platform:secureboot=auto`), `xenstore/KEY` with `%` for `/`, `log` (what was asked). With a folder `heard` guests talk with one another and note there, by name, what they
-//! heard. Tests write `faults`, one word a line:
+//! heard. Tests write `faults`, one word a line (`xen.faults` beside the links is of one host of a pool):
 //! `no-tools` (no guest shuts down), `shutdown-hangs`, `hangs-before-set`, `hangs-after-set`, `supporter`, `no-daemon`.
 
 mod firewall;
@@ -72,6 +72,7 @@ type Command = fn(&State, &[&str]) -> Result<String, Refusal>;
 fn run(program: &str, command: Command, arguments: &[String], own: &Path) -> ExitCode {
     let state = State {
         root: own.with_file_name("xen.state"),
+        own_faults: own.with_file_name("xen.faults"),
     };
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = state.note(program, &words).map_err(Refusal::from);
@@ -90,6 +91,8 @@ fn run(program: &str, command: Command, arguments: &[String], own: &Path) -> Exi
 
 struct State {
     root: PathBuf,
+    /// Of this host alone, where several share the state of their pool.
+    own_faults: PathBuf,
 }
 
 impl State {
@@ -104,8 +107,12 @@ impl State {
     }
 
     fn fault(&self, name: &str) -> bool {
-        let faults = fs::read_to_string(self.root.join("faults")).unwrap_or_default();
-        faults.lines().any(|line| line == name)
+        [&self.root.join("faults"), &self.own_faults]
+            .into_iter()
+            .any(|file| {
+                let faults = fs::read_to_string(file).unwrap_or_default();
+                faults.lines().any(|line| line == name)
+            })
     }
 
     /// Does not go on while a fault is there. Ends with the test, whose folder has it.
