@@ -248,8 +248,8 @@ fn a_boot_entry_is_one_that_grub_takes_and_goes_without_a_trace() {
         .expect("grub-common is installed");
     assert!(checked.status.success(), "{checked:?}");
     let text = fs::read_to_string(&custom).unwrap();
-    let line = "\tlinux\t/boot/vmlinuz-6.1.0-28-amd64 root=UUID=4492a93c-91e2-4979-b5b9-71e32901511c ro  quiet \
-        kgdboc=ttyS1,115200 kgdbwait rodata=off nokaslr sysrq_always_enabled loglevel=8\n";
+    let line = "\tlinux\t/boot/vmlinuz-6.1.0-28-amd64 root=UUID=4492a93c-91e2-4979-b5b9-71e32901511c ro quiet \
+        console=tty0 console=ttyS0,115200 kgdboc=ttyS1,115200 kgdbwait rodata=off nokaslr sysrq_always_enabled loglevel=8\n";
     assert!(
         text.contains(line) && text.contains("--id 'vmserial-kgdb' {"),
         "{text}"

@@ -33,6 +33,7 @@ mod guest;
 mod guest_linux;
 mod guest_serial;
 mod guest_stage;
+mod guest_trees;
 mod helper;
 mod helper_bridge;
 mod helper_rig;
@@ -130,6 +131,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(guest_linux::trials());
     trials.extend(guest_serial::trials());
     trials.extend(guest_stage::trials());
+    trials.extend(guest_trees::trials());
     trials.extend(xen::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

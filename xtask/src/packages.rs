@@ -54,6 +54,7 @@ const PACKAGES: &[Package] = &[
     ),
     ("inetutils-telnet", "the client of telnet in tests"),
     ("grub-common", "checks the boot entries that are made for guests"),
+    ("systemd-boot", "reads the boot entries that are made for guests"),
     ("procps", "the tests look for left-over processes"),
     ("util-linux", "taskset for benchmarks"),
 ];

@@ -1,5 +1,6 @@
 //! What is wanted of a guest's next boots: an entry of its own for kgdb, and a console on every kernel.
 
+pub(super) mod environment;
 mod once;
 
 use self::once::once;
@@ -189,13 +190,13 @@ pub(super) fn rendered(name: &str, context: &impl Serialize) -> Result<String, P
     })
 }
 
-/// Makes the step that gives a key of a file this value; nothing if it has it.
+/// Makes the step that gives keys of a file these values, one edit for all; nothing if it has them.
 pub(super) fn edit(
     place: &Place,
     summary: String,
     path: &str,
     format: FileFormat,
-    (key, value): (&str, Option<&str>),
+    wanted: &[(&str, Option<&str>)],
     files: &Files,
 ) -> Result<Option<Step>, Problem> {
     let before = files.get(path).cloned().flatten();
@@ -205,23 +206,29 @@ pub(super) fn edit(
             format!("cannot edit `{path}` of the guest: {error}"),
         )
     };
-    let values = crate::render::edit::values(format, before.as_deref(), &[key]).map_err(malformed)?;
-    if values.get(key).cloned().flatten().as_deref() == value {
+    let keys: Vec<&str> = wanted.iter().map(|(key, _)| *key).collect();
+    let values = crate::render::edit::values(format, before.as_deref(), &keys).map_err(malformed)?;
+    let operations: Vec<EditOperation> = wanted
+        .iter()
+        .filter(|(key, value)| values.get(*key).cloned().flatten().as_deref() != *value)
+        .map(|(key, value)| match value {
+            Some(value) => EditOperation::Set {
+                key: (*key).to_owned(),
+                value: (*value).to_owned(),
+            },
+            None => EditOperation::Remove {
+                key: (*key).to_owned(),
+            },
+        })
+        .collect();
+    if operations.is_empty() {
         return Ok(None);
     }
-    let key = key.to_owned();
-    let operation = match value {
-        Some(value) => EditOperation::Set {
-            key,
-            value: value.to_owned(),
-        },
-        None => EditOperation::Remove { key },
-    };
     let edit = FileEdit {
         path: place.path(path),
         format,
         planned_on: before.as_deref().map(Digest::of),
-        operations: vec![operation],
+        operations,
         before,
     };
     Ok(Some(place.step(
@@ -246,7 +253,14 @@ fn grub_steps(
 ) -> Result<Vec<Step>, Problem> {
     let mut steps = Vec::new();
     if let Some(entry) = &wish.entry {
-        steps.extend(grub_entry(place, facts, entry, folder, files)?);
+        let console = wish.console.as_ref().map(ConsoleWish::arguments);
+        steps.extend(grub_entry(
+            place,
+            facts,
+            (entry, console.as_deref()),
+            folder,
+            files,
+        )?);
     }
     steps.extend(grub_settings(place, facts, wish, folder, files)?);
     Ok(steps)
@@ -256,7 +270,7 @@ fn grub_steps(
 fn grub_entry(
     place: &Place,
     facts: &LinuxFacts,
-    wish: &EntryWish,
+    (wish, console): (&EntryWish, Option<&str>),
     folder: &str,
     files: &Files,
 ) -> Result<Option<Step>, Problem> {
@@ -271,7 +285,7 @@ fn grub_entry(
     let model = grub::running_entry(&entries, facts).ok_or_else(|| no_model(&path, facts))?;
     let arguments = crate::render::quote::kernel_arguments(&wish.text())
         .map_err(|error| Problem::new(FailureKind::Usage, error.to_string()))?;
-    let text = rendered("guest/grub-entry.cfg", &EntryText::of(model, &arguments))?;
+    let text = rendered("guest/grub-entry.cfg", &EntryText::of(model, &arguments, console))?;
     let summary = format!(
         "add the boot entry `{ENTRY_ID}` to `{folder}/custom.cfg`, made from `{}`",
         model.title
@@ -282,7 +296,7 @@ fn grub_entry(
         summary,
         &path,
         FileFormat::Marked,
-        (BLOCK, Some(&text)),
+        &[(BLOCK, Some(&text))],
         files,
     )
 }
@@ -302,7 +316,8 @@ struct EntryText<'a> {
 }
 
 impl EntryText<'_> {
-    fn of(model: &GrubEntry, arguments: &str) -> Self {
+    /// The console that is wanted too is on its line as it will be on the model's.
+    fn of(model: &GrubEntry, arguments: &str, console: Option<&str>) -> Self {
         let body = model.body.iter().filter(|line| {
             // They would make ours the default, or count it as a failed boot.
             !matches!(line.trim(), "savedefault" | "recordfail")
@@ -315,13 +330,48 @@ impl EntryText<'_> {
                 .map(|line| {
                     let word = line.split_whitespace().next().unwrap_or_default();
                     match word.starts_with("linux") {
-                        true => format!("{} {arguments}", line.trim_end()),
+                        true => format!("{} {arguments}", on_line(line.trim_end(), console)),
                         false => line.trim_end().to_owned(),
                     }
                 })
                 .collect(),
         }
     }
+}
+
+/// Puts a console on a line of GRUB that loads a kernel, behind the kernel's file.
+fn on_line(line: &str, console: Option<&str>) -> String {
+    let Some(console) = console else {
+        return line.to_owned();
+    };
+    let start = line.len() - line.trim_start().len();
+    let mut words = line[start..].splitn(3, char::is_whitespace);
+    match (words.next(), words.next()) {
+        (Some(command), Some(kernel)) => format!(
+            "{}{command}\t{kernel} {}",
+            &line[..start],
+            with_arguments(words.next().unwrap_or_default(), console)
+        ),
+        _ => line.to_owned(),
+    }
+}
+
+/// Takes other settings of these consoles out of a command line and puts ours at its end.
+pub(super) fn with_arguments(line: &str, arguments: &str) -> String {
+    let ours: Vec<&str> = arguments.split_whitespace().collect();
+    let is_ours = |word: &str| {
+        let device = |word: &str| {
+            word.strip_prefix("console=")
+                .map(|device| device.split(',').next().unwrap_or_default().to_owned())
+        };
+        device(word).is_some_and(|device_of_it| {
+            ours.iter()
+                .any(|own| device(own).as_deref() == Some(device_of_it.as_str()))
+        })
+    };
+    let kept = line.split_whitespace().filter(|word| !is_ours(word));
+    let words: Vec<&str> = kept.chain(ours.iter().copied()).collect();
+    words.join(" ")
 }
 
 #[derive(Serialize)]
@@ -369,7 +419,7 @@ fn grub_settings(
         summary,
         path,
         FileFormat::Marked,
-        (SETTINGS_BLOCK, Some(&text)),
+        &[(SETTINGS_BLOCK, Some(&text))],
         files,
     )?
     else {

@@ -1,6 +1,7 @@
 //! Boot entries in files of their own: GRUB on Fedora and RHEL (`blscfg`), and systemd-boot.
 
-use super::boot::{BootWish, ENTRY_ID, edit, rendered};
+use super::boot::environment::show_menu;
+use super::boot::{BootWish, ConsoleWish, ENTRY_ID, edit, rendered, with_arguments};
 use super::boot_loader::BootLoader;
 use super::facts::LinuxFacts;
 use super::live::{Files, Place};
@@ -31,14 +32,7 @@ pub fn new_entry_path(facts: &LinuxFacts) -> Option<String> {
 ///
 /// Nothing tells which kernel it is for.
 pub fn entry_id(facts: &LinuxFacts) -> Result<String, Problem> {
-    let release = facts.kernel.clone().or_else(|| {
-        let newest = facts.installed.last()?;
-        newest
-            .rsplit('/')
-            .next()?
-            .strip_prefix("vmlinuz-")
-            .map(str::to_owned)
-    });
+    let release = release(facts);
     let release = release.ok_or_else(|| {
         Problem::new(
             FailureKind::Precondition,
@@ -58,65 +52,100 @@ pub(super) fn steps(
     folder: &str,
     files: &Files,
 ) -> Result<Vec<Step>, Problem> {
-    if wish.menu || wish.menu_on.is_some() {
-        let message = "the menu is set up by vmserial only where GRUB's configuration is generated (Debian, Ubuntu, SUSE)";
-        return Err(Problem::new(FailureKind::Precondition, message).hint(
-            "Fedora: `grub2-editenv - unset menu_auto_hide`. systemd-boot: `timeout 5` in loader.conf.",
-        ));
+    if wish.menu_on.is_some() {
+        let message = "the menu is put on a serial port by vmserial only where GRUB's whole configuration is generated from its settings (Debian, Ubuntu, SUSE)";
+        return Err(Problem::new(FailureKind::Precondition, message)
+            .hint("Fedora, RHEL: `GRUB_TERMINAL=\"console serial\"` in /etc/default/grub, then `grub2-mkconfig`. systemd-boot shows its menu on the firmware's console."));
     }
     let mut steps = Vec::new();
+    if wish.menu {
+        steps.extend(match grub_folder {
+            Some(grub) => show_menu(place, facts, grub, files)?,
+            None => systemd_menu(place, folder, files)?,
+        });
+    }
     if let Some(entry) = &wish.entry {
         check_default(facts, grub_folder, folder, files)?;
         let path = new_entry_path(facts).ok_or_else(|| no_model(folder, facts))?;
-        let model = model(facts, folder, files)?;
+        let model = model(facts, grub_folder, folder, files)?;
         let arguments = crate::render::quote::kernel_arguments(&entry.text())
             .map_err(|error| Problem::new(FailureKind::Usage, error.to_string()))?;
         let text = rendered(
             "guest/loader-entry.conf",
-            &EntryText::of(&model, &arguments, grub_folder.is_none()),
+            &EntryText::of(&model, &arguments, wish.console.as_ref(), grub_folder.is_none()),
         )?;
         let summary = format!("add the boot entry `{path}`, made from that of the kernel that runs");
         steps.extend(place.file(summary, &path, Some(&text), files, Effect::NextBoot));
-        if grub_folder.is_some() {
-            let added = ("GRUB_CMDLINE_LINUX_DEBUG", arguments.as_str());
-            steps.extend(kept_by_mkconfig(place, "its arguments", "kgdb", added, files)?);
-        }
     }
     if let Some(console) = &wish.console {
         let arguments = console.text();
         for entry in facts
             .entries
             .iter()
-            .filter(|entry| entry.starts_with(&format!("{folder}/")))
+            .filter(|entry| entry.starts_with(&format!("{folder}/")) && !entry.contains(ENTRY_ID))
         {
             steps.extend(with_console(place, entry, &arguments, files)?);
         }
         steps.extend(kernels_to_come(place, facts, &arguments, files));
-        if grub_folder.is_some() {
-            let (what, added) = (
-                format!("`{arguments}`"),
-                ("GRUB_CMDLINE_LINUX", arguments.as_str()),
-            );
-            steps.extend(kept_by_mkconfig(place, &what, "settings", added, files)?);
-        }
+    }
+    if grub_folder.is_some() {
+        steps.extend(kept_by_mkconfig(place, wish, files)?);
     }
     Ok(steps)
 }
 
-/// Plans a block of ours that adds arguments to a variable of Fedora's settings.
-fn kept_by_mkconfig(
-    place: &Place,
-    what: &str,
-    block: &str,
-    (variable, arguments): (&str, &str),
-    files: &Files,
-) -> Result<Option<Step>, Problem> {
+/// systemd-boot's menu is shown for as long as its settings say; absent and 0 hide it.
+fn systemd_menu(place: &Place, folder: &str, files: &Files) -> Result<Option<Step>, Problem> {
+    let path = settings_of(folder);
+    let seconds = setting(files, &path, "timeout ").and_then(|value| value.parse::<u32>().ok());
+    if seconds.is_some_and(|seconds| seconds > 0) {
+        return Ok(None);
+    }
     edit(
         place,
-        format!("keep {what} through grub2-mkconfig by `{FEDORA_SETTINGS}`"),
+        format!("show the menu for 5 s, by `{path}`"),
+        &path,
+        FileFormat::LoaderEntry,
+        &[("timeout", Some("5"))],
+        files,
+    )
+}
+
+/// Returns where systemd-boot's own settings stand beside its entries.
+fn settings_of(folder: &str) -> String {
+    format!("{}/loader.conf", folder.trim_end_matches("/entries"))
+}
+
+/// Returns what stands behind a key at the beginning of a line.
+fn setting(files: &Files, path: &str, key: &str) -> Option<String> {
+    let text = bytes(files, path)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let values = text.lines().filter_map(|line| line.trim().strip_prefix(key));
+    let mut values = values.map(str::trim).filter(|value| !value.is_empty());
+    values.next().map(str::to_owned)
+}
+
+/// Fedora's grub2-mkconfig writes the arguments of every entry anew, from these.
+fn kept_by_mkconfig(place: &Place, wish: &BootWish, files: &Files) -> Result<Option<Step>, Problem> {
+    let block = |variable: &str, arguments: &str| format!("{variable}=\"${variable} {arguments}\"\n");
+    let entry = wish
+        .entry
+        .as_ref()
+        .map(|entry| block("GRUB_CMDLINE_LINUX_DEBUG", &entry.text()));
+    let console = wish
+        .console
+        .as_ref()
+        .map(|console| block("GRUB_CMDLINE_LINUX", &console.text()));
+    let wanted: Vec<(&str, Option<&str>)> = [("kgdb", &entry), ("settings", &console)]
+        .into_iter()
+        .filter_map(|(name, text)| Some((name, Some(text.as_deref()?))))
+        .collect();
+    edit(
+        place,
+        format!("keep these arguments through grub2-mkconfig by `{FEDORA_SETTINGS}`"),
         FEDORA_SETTINGS,
         FileFormat::Marked,
-        (block, Some(&format!("{variable}=\"${variable} {arguments}\"\n"))),
+        &wanted,
         files,
     )
 }
@@ -132,21 +161,8 @@ fn check_default(
     folder: &str,
     files: &Files,
 ) -> Result<(), Problem> {
-    let (path, key) = match grub_folder {
-        Some(grub) => (format!("{grub}/grubenv"), "saved_entry="),
-        None => (
-            format!("{}/loader.conf", folder.trim_end_matches("/entries")),
-            "default ",
-        ),
-    };
-    let text = bytes(files, &path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let named = text.lines().any(|line| {
-        line.trim()
-            .strip_prefix(key)
-            .is_some_and(|value| !value.trim().is_empty())
-    });
-    if named {
+    let (path, key) = default_place(grub_folder, folder);
+    if setting(files, &path, key).is_some() {
         return Ok(());
     }
     let kernel = facts.kernel.as_deref().unwrap_or("KERNEL");
@@ -158,20 +174,35 @@ fn check_default(
     Err(Problem::new(FailureKind::Precondition, message).hint(hint))
 }
 
+/// Where the default entry is named, and behind which word.
+fn default_place(grub_folder: Option<&str>, folder: &str) -> (String, &'static str) {
+    match grub_folder {
+        Some(grub) => (format!("{grub}/grubenv"), "saved_entry="),
+        None => (settings_of(folder), "default "),
+    }
+}
+
 fn no_model(folder: &str, facts: &LinuxFacts) -> Problem {
     let kernel = facts.kernel.as_deref().unwrap_or("that is installed");
     Problem::new(FailureKind::Precondition, format!("`{folder}` has no entry of the kernel {kernel}, from which ours would be made"))
         .hint("A kernel and its arguments in one file (UKI) have no entry that could be copied: boot it with its arguments typed in the menu.")
 }
 
-/// Finds the entry of the kernel that runs, by its version or its file.
-fn model(facts: &LinuxFacts, folder: &str, files: &Files) -> Result<String, Problem> {
-    let release = facts.kernel.as_deref();
-    let candidates = facts
-        .entries
-        .iter()
-        .filter(|entry| entry.starts_with(&format!("{folder}/")) && !entry.contains(ENTRY_ID));
-    for path in candidates {
+/// Finds the entry from which ours is made: that of the kernel that runs, by its version or its file, else by its arguments
+/// (Arch's kernels have no version in their files' names). Where nothing runs it is the newest kernel's. Of several the default
+/// is taken; rescue entries and those for kgdb are nobody's model.
+fn model(
+    facts: &LinuxFacts,
+    grub_folder: Option<&str>,
+    folder: &str,
+    files: &Files,
+) -> Result<String, Problem> {
+    let (path, key) = default_place(grub_folder, folder);
+    let default = setting(files, &path, key);
+    let mut candidates = Vec::new();
+    for path in facts.entries.iter().filter(|entry| {
+        entry.starts_with(&format!("{folder}/")) && !entry.contains(ENTRY_ID) && !entry.contains("rescue")
+    }) {
         let Some(text) = bytes(files, path).and_then(|bytes| String::from_utf8(bytes).ok()) else {
             continue;
         };
@@ -179,23 +210,76 @@ fn model(facts: &LinuxFacts, folder: &str, files: &Files) -> Result<String, Prob
             continue;
         };
         let value = |key: &str| entry.value(key).ok().flatten();
-        let is_it = match release {
-            None => true,
-            Some(release) => {
-                value("version").as_deref() == Some(release)
-                    || value("linux").is_some_and(|linux| {
-                        linux.ends_with(&format!("-{release}")) || linux.contains(&format!("/{release}/"))
-                    })
-            }
-        };
-        if is_it
-            && value("linux").is_some()
-            && value("options").is_some_and(|options| !options.contains("kgdboc="))
+        if let (Some(linux), Some(options)) = (value("linux"), value("options"))
+            && !options.contains("kgdboc=")
         {
-            return Ok(text);
+            candidates.push((path, linux, options, value("version"), text));
         }
     }
-    Err(no_model(folder, facts))
+    let name = |path: &str| {
+        path.rsplit('/')
+            .next()
+            .map(|name| name.trim_end_matches(".conf").to_owned())
+    };
+    let is_default = |path: &str| {
+        name(path).as_deref()
+            == default
+                .as_deref()
+                .map(|default| default.trim_end_matches(".conf"))
+    };
+    candidates.sort_by_key(|(path, ..)| !is_default(path));
+    let release = release(facts);
+    let by_release = candidates.iter().find(|(_, linux, _, version, _)| {
+        release.as_deref().is_some_and(|release| {
+            version.as_deref() == Some(release)
+                || linux.ends_with(&format!("-{release}"))
+                || linux.contains(&format!("/{release}/"))
+        })
+    });
+    let running = facts.command_line.as_deref().map(arguments_of);
+    let by_arguments = || {
+        candidates
+            .iter()
+            .find(|(_, _, options, ..)| running.as_ref() == Some(&arguments_of(options)))
+    };
+    by_release
+        .or_else(by_arguments)
+        .map(|(.., text)| text.clone())
+        .ok_or_else(|| no_model(folder, facts))
+}
+
+/// The kernel's own arguments: without what the boot loader adds, and without its variables.
+fn arguments_of(line: &str) -> Vec<&str> {
+    line.split_whitespace()
+        .filter(|word| {
+            !["BOOT_IMAGE=", "initrd=", "$"]
+                .iter()
+                .any(|start| word.starts_with(start))
+        })
+        .collect()
+}
+
+/// Returns the version of the kernel that runs; where nothing runs, of the one that was installed last by its name.
+fn release(facts: &LinuxFacts) -> Option<String> {
+    facts.kernel.clone().or_else(|| {
+        let versions = facts.installed.iter().filter_map(|path| {
+            let name = path.rsplit('/').next()?;
+            name.strip_prefix("vmlinuz-")
+        });
+        let real = versions.filter(|version| !version.contains("rescue"));
+        real.max_by_key(|version| by_number(version)).map(str::to_owned)
+    })
+}
+
+/// Sorts versions as people do: 6.11.10 is later than 6.11.4.
+fn by_number(version: &str) -> Vec<(u64, &str)> {
+    let parts = version.split(['.', '-', '_']);
+    parts
+        .map(|part| {
+            let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+            (part[..digits].parse().unwrap_or(0), &part[digits..])
+        })
+        .collect()
 }
 
 #[derive(Serialize)]
@@ -205,14 +289,24 @@ struct EntryText {
 }
 
 impl EntryText {
-    fn of(model: &str, arguments: &str, systemd_boot: bool) -> Self {
+    /// The console that is wanted too is on its line as it will be on the model's.
+    fn of(model: &str, arguments: &str, console: Option<&ConsoleWish>, systemd_boot: bool) -> Self {
         let mut lines: Vec<String> = Vec::new();
         for line in model.lines() {
             let key = line.split_whitespace().next().unwrap_or_default();
             match key {
                 "title" => lines.push(format!("{}, kgdb", line.trim_end())),
-                "options" => lines.push(format!("{} {arguments}", line.trim_end())),
+                "options" => match console {
+                    Some(console) => {
+                        let options = line.trim_end().trim_start_matches("options");
+                        let options = with_arguments(options, &console.text());
+                        lines.push(format!("options {options} {arguments}"));
+                    }
+                    None => lines.push(format!("{} {arguments}", line.trim_end())),
+                },
                 "sort-key" if systemd_boot => {}
+                // RHEL 8's: the model's own name.
+                "id" => {}
                 key if key.starts_with('#') => {}
                 _ => lines.push(line.trim_end().to_owned()),
             }
@@ -226,24 +320,6 @@ impl EntryText {
             lines,
         }
     }
-}
-
-/// Takes other settings of these consoles out of a command line and puts ours at its end.
-fn with_arguments(line: &str, arguments: &str) -> String {
-    let ours: Vec<&str> = arguments.split_whitespace().collect();
-    let is_ours = |word: &str| {
-        let device = |word: &str| {
-            word.strip_prefix("console=")
-                .map(|device| device.split(',').next().unwrap_or_default().to_owned())
-        };
-        device(word).is_some_and(|device_of_it| {
-            ours.iter()
-                .any(|own| device(own).as_deref() == Some(device_of_it.as_str()))
-        })
-    };
-    let kept = line.split_whitespace().filter(|word| !is_ours(word));
-    let words: Vec<&str> = kept.chain(ours.iter().copied()).collect();
-    words.join(" ")
 }
 
 fn with_console(place: &Place, path: &str, arguments: &str, files: &Files) -> Result<Option<Step>, Problem> {
@@ -270,7 +346,7 @@ fn with_console(place: &Place, path: &str, arguments: &str, files: &Files) -> Re
         summary,
         path,
         FileFormat::LoaderEntry,
-        ("options", Some(&value)),
+        &[("options", Some(&value))],
         files,
     )
 }
@@ -281,11 +357,19 @@ fn kernels_to_come(place: &Place, facts: &LinuxFacts, arguments: &str, files: &F
     let line = match &present {
         Some(text) => text.trim_end().to_owned(),
         None => {
-            let words = facts.command_line.as_deref()?.split_whitespace();
-            let kept: Vec<&str> = words
-                .filter(|word| !word.starts_with("BOOT_IMAGE=") && !word.starts_with("initrd="))
-                .collect();
-            kept.join(" ")
+            // Those of a debugging boot are not for kernels to come.
+            let debugging = [
+                "kgdboc=",
+                "kgdbwait",
+                "rodata=off",
+                "nokaslr",
+                "sysrq_always_enabled",
+            ];
+            let mut words = arguments_of(facts.command_line.as_deref()?);
+            if words.iter().any(|word| word.starts_with("kgdboc=")) {
+                words.retain(|word| !debugging.iter().any(|start| word.starts_with(start)));
+            }
+            words.join(" ")
         }
     };
     if line.ends_with(arguments) && present.is_some() {

@@ -1,13 +1,12 @@
 //! Booting our entry next time, once; refused where the boot loader could not take that back.
 
+use super::environment::{look_at, tool, variable};
 use super::{BootWish, ENTRY_ID, text};
 use crate::guest::linux::boot_loader::BootLoader;
 use crate::guest::linux::facts::{LinuxFacts, Mount};
 use crate::guest::linux::live::{Files, Place};
 use crate::model::{FailureKind, Invocation, Problem};
 use crate::plan::{Action, Effect, SettingUndo, Step, Undo};
-
-const NEXT_ENTRY: &str = include_str!("../../../../templates/sh/guest/next-entry.sh");
 
 /// Boots our entry next time, once.
 pub(super) fn once(
@@ -51,35 +50,21 @@ pub(super) fn once(
         return Err(Problem::new(FailureKind::Precondition, message)
             .hint("Choose the entry in GRUB's menu (`--menu` shows it), without `--once`."));
     }
-    let tool = |name: &str| {
-        [format!("grub-{name}"), format!("grub2-{name}")]
-            .into_iter()
-            .find(|name| facts.has_program(name))
-            .ok_or_else(|| {
-                Problem::new(FailureKind::NotFound, format!("the guest has no `grub-{name}`"))
-                    .hint("Install GRUB's tools there: grub2-common (Debian), grub2-tools (Fedora).")
-            })
-    };
-    let (reboot, editenv) = (tool("reboot")?, tool("editenv")?);
-    let environment_text = text(files, &environment);
-    let before = environment_text
-        .lines()
-        .find_map(|line| line.strip_prefix("next_entry="))
-        .filter(|id| !id.is_empty());
-    if before == Some(id.as_str()) {
+    let (reboot, editenv) = (tool(facts, "reboot")?, tool(facts, "editenv")?);
+    let before = variable(&text(files, &environment), "next_entry");
+    if before.as_deref() == Some(id.as_str()) {
         return Ok(None);
     }
-    let restore = match before {
+    let restore = match &before {
         Some(before) => Invocation::changes(&reboot, [before]),
         None => Invocation::changes(&editenv, ["-", "unset", "next_entry"]),
     };
-    let look = ["-c", NEXT_ENTRY, "sh", &editenv];
     let undo = SettingUndo {
         name: "GRUB's next_entry".to_owned(),
-        look: Invocation::reads("sh", look),
+        look: look_at(&editenv, "next_entry"),
         absent: "no next_entry".to_owned(),
         ours: Some(id.clone()),
-        before: before.map(str::to_owned),
+        before,
         restore,
     };
     let action = Action::Run(Invocation::changes(&reboot, [&id]));

@@ -213,3 +213,84 @@ fn consoles_of_the_same_port_are_replaced() {
         );
     }
 }
+
+#[test]
+fn a_kernel_without_a_version_in_its_file_s_name_is_known_by_its_arguments() {
+    let entry = |name: &str| format!("/boot/loader/entries/{name}.conf");
+    let observed = |line: &str| {
+        facts(&format!(
+            "kernel 6.11.5-arch1-1\ncmdline {line}\nos ID=arch\npath /boot/loader/loader.conf\nentry {}\nentry {}\nprogram bootctl\n",
+            entry("arch"),
+            entry("lts")
+        ))
+    };
+    let lts = ARCH
+        .replace("-linux", "-linux-lts")
+        .replace("PARTUUID=1 rw", "PARTUUID=1 rw quiet");
+    let files = Files::from([
+        (entry("arch"), Some(ARCH.as_bytes().to_vec())),
+        (entry("lts"), Some(lts.into_bytes())),
+        (
+            "/boot/loader/loader.conf".to_owned(),
+            Some(b"default arch.conf\n".to_vec()),
+        ),
+    ]);
+    let planned = |line: &str| {
+        let facts = observed(line);
+        let steps = boot_steps(&place(), &facts, &wish(), &files)?;
+        Ok::<_, Problem>(shown(&apply(&steps, &files), &new_entry_path(&facts).unwrap()))
+    };
+    let of = |line: &str| planned(line).unwrap();
+    assert!(of("initrd=\\initramfs-linux.img root=PARTUUID=1 rw").contains("/vmlinuz-linux\n"));
+    assert!(of("initrd=\\initramfs-linux-lts.img root=PARTUUID=1 rw quiet").contains("/vmlinuz-linux-lts\n"));
+    let problem = planned("root=PARTUUID=1 rw typed by hand").unwrap_err();
+    assert!(
+        problem
+            .message
+            .contains("has no entry of the kernel 6.11.5-arch1-1"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn a_menu_that_fedora_hides_is_shown_and_hidden_again() {
+    let (facts, mut files) = fedora();
+    let menu = BootWish {
+        menu: true,
+        ..BootWish::default()
+    };
+    assert_eq!(boot_steps(&place(), &facts, &menu, &files).unwrap(), []);
+    files.insert(
+        "/boot/grub2/grubenv".to_owned(),
+        Some(b"# GRUB Environment Block\nsaved_entry=x\nmenu_auto_hide=1\n".to_vec()),
+    );
+    let steps = boot_steps(&place(), &facts, &menu, &files).unwrap();
+    let (Action::Run(run), crate::plan::Undo::Setting(undo)) = (&steps[0].action, &steps[0].undo) else {
+        panic!("{steps:?}");
+    };
+    assert_eq!(run.to_string(), "grub2-editenv - unset menu_auto_hide");
+    assert_eq!(undo.restore.to_string(), "grub2-editenv - set 'menu_auto_hide=1'");
+    assert_eq!(
+        (undo.ours.as_deref(), undo.absent.as_str()),
+        (None, "no menu_auto_hide")
+    );
+}
+
+#[test]
+fn later_kernels_are_those_with_the_higher_numbers() {
+    let facts = |names: &[&str]| LinuxFacts {
+        installed: names.iter().map(|name| format!("/boot/vmlinuz-{name}")).collect(),
+        ..LinuxFacts::default()
+    };
+    let table: [(&[&str], &str); 3] = [
+        (
+            &["0-rescue-ab", "6.11.10-300.fc41", "6.11.4-301.fc41"],
+            "6.11.10-300.fc41",
+        ),
+        (&["6.8.0-48-generic", "6.8.0-9-generic"], "6.8.0-48-generic"),
+        (&["linux"], "linux"),
+    ];
+    for (names, expected) in table {
+        assert_eq!(release(&facts(names)).as_deref(), Some(expected));
+    }
+}

@@ -1,0 +1,4 @@
+# $1: grub-editenv or grub2-editenv. $2: a variable of GRUB's environment. Prints its value, or that there is none.
+"$1" - list | while IFS= read -r line; do
+  case $line in "$2"=?*) printf '%s\n' "${line#"$2"=}"; exit 0;; esac
+done | grep . || echo "no $2"
