@@ -15,7 +15,7 @@ use crate::model::profile::{
 use crate::model::{
     DebuggerSpec, GdbStubSpec, HostRef, HypervisorKind, PortSpec, StartSpec, TargetName, TargetSpec, VmRef,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What paths are relative to.
@@ -171,12 +171,17 @@ impl Validator<'_> {
         let mut specs: Vec<PortSpec> = Vec::new();
         let mut seen = BTreeSet::new();
         let mut served = BTreeSet::new();
+        let mut taken = BTreeMap::new();
         for (index, port) in ports.iter().enumerate() {
             let here = path.index(index);
             if !seen.insert(port.port) {
                 self.issue(&here.key("port"), format!("port {} stands twice", port.port));
             }
-            specs.extend(self.port(&here, port, home, &mut served));
+            let spec = self.port(&here, port, home, &mut served);
+            if let Some(spec) = &spec {
+                self.once(&here, spec, &mut taken);
+            }
+            specs.extend(spec);
         }
         specs.sort_by_key(|port| port.port);
         if ports.iter().filter(|port| port.policy.is_debug()).count() > 1 {

@@ -1,7 +1,7 @@
 //! Refuses targets that would fight over the same thing, before anything is observed.
 
 use crate::model::{
-    Address, EndpointSpec, FailureKind, HostRef, HypervisorKind, Problem, Role, TargetName, TargetSpec, VmRef,
+    EndpointSpec, FailureKind, HostRef, HypervisorKind, Problem, Role, TargetName, TargetSpec, VmRef,
 };
 use std::collections::BTreeMap;
 
@@ -51,13 +51,13 @@ pub fn check_conflicts(targets: &[TargetSpec]) -> Result<(), Problem> {
                 Thing::Port(target.name.clone(), port.port.number()),
                 format!("`{}`", target.name),
             );
-            if let Some(address) = port.attach.as_ref().and_then(only_one_can_have) {
+            if let Some(address) = port.attach.as_ref().and_then(EndpointSpec::stream_of_one) {
                 claim(Thing::Endpoint(target.host.clone(), address), user.clone());
             }
             for client in &port.serve {
                 // Served on this machine, whatever the VM's host is.
                 let listens = client.endpoint.role != Some(Role::Connect);
-                if let Some(address) = only_one_can_have(&client.endpoint).filter(|_| listens) {
+                if let Some(address) = client.endpoint.stream_of_one().filter(|_| listens) {
                     claim(Thing::Endpoint(HostRef::Local, address), user.clone());
                 }
             }
@@ -71,27 +71,6 @@ pub fn check_conflicts(targets: &[TargetSpec]) -> Result<(), Problem> {
     }
     Err(Problem::new(FailureKind::Configuration, conflicts.join("\n    "))
         .hint("Give each its own in the profile."))
-}
-
-/// Returns the address if two ports cannot share it. Each end of a stream has one VM: role does not matter.
-fn only_one_can_have(endpoint: &EndpointSpec) -> Option<String> {
-    let shareable = match &endpoint.address {
-        Address::Tcp { port, .. } | Address::Telnet { port, .. } | Address::Rfc2217 { port, .. } => {
-            *port == 0
-        }
-        Address::Pty { link } => link.is_none(),
-        Address::Stdio | Address::Exec(_) => true,
-        Address::Unix(_) | Address::Pipe { .. } | Address::Tty { .. } | Address::File(_) => false,
-    };
-    let place = EndpointSpec {
-        role: None,
-        ..endpoint.clone()
-    };
-    (!shareable).then(|| match &place.address {
-        // Names of Windows' pipes have no case.
-        Address::Pipe { .. } => place.to_string().to_lowercase(),
-        _ => place.to_string(),
-    })
 }
 
 fn described(thing: &Thing) -> String {

@@ -18,6 +18,7 @@ use crate::session::lock::lock;
 use crate::session::marks::Access;
 use crate::session::planning::Hosts;
 use crate::session::undo_plan::{Taking, UndoPlan, plan_undo};
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -133,12 +134,7 @@ pub fn text(entry: &Entry, plan: &UndoPlan) -> String {
     }
     for step in plan.first.iter().filter(|step| step.power.is_some()) {
         text.push_str(&format!("  last: take back: {}\n", step.summary));
-        let undo = match &step.undo {
-            Undo::PowerShell(call) => powershell_lines(call),
-            Undo::Run(invocation) => vec![format!("$ {invocation}")],
-            _ => Vec::new(),
-        };
-        for line in undo {
+        for line in undo_lines(&step.undo) {
             text.push_str(&format!("      {line}\n"));
         }
     }
@@ -153,13 +149,47 @@ fn action_lines(action: &Action) -> Vec<String> {
     }
 }
 
+fn undo_lines(undo: &Undo) -> Vec<String> {
+    match undo {
+        Undo::PowerShell(call) => powershell_lines(call),
+        Undo::Run(invocation) => vec![format!("$ {invocation}")],
+        _ => Vec::new(),
+    }
+}
+
 fn powershell_lines(call: &ScriptCall) -> Vec<String> {
     let lines = cmdlet_lines(call);
     lines.iter().map(|line| format!("PS> {line}")).collect()
 }
 
-/// Returns an undo as data, newest step first: `number`, `summary`, `state` as the journal has it, `undo` in words.
-pub fn data(entry: &Entry, plan: &UndoPlan) -> Vec<Value> {
+/// An undo as data.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UndoData {
+    /// What is done before it: VMs that are powered off, each with `summary` and `do` in words.
+    pub first: Vec<Value>,
+    /// The steps that are taken back, newest first: `number`, `summary`, `state` as the journal has it, `undo` in words.
+    pub steps: Vec<Value>,
+    /// What of `first` is taken back at its end, with `summary` and `undo` in words.
+    pub last: Vec<Value>,
+}
+
+/// Returns an undo as data.
+pub fn data(entry: &Entry, plan: &UndoPlan) -> UndoData {
+    let powers = || plan.first.iter().filter(|step| step.power.is_some());
+    let first = powers().map(
+        |step| json!({ "target": step.target, "summary": step.summary, "do": action_lines(&step.action) }),
+    );
+    let last = powers().map(
+        |step| json!({ "target": step.target, "summary": step.summary, "undo": undo_lines(&step.undo) }),
+    );
+    UndoData {
+        first: first.collect(),
+        steps: steps_data(entry, plan),
+        last: last.collect(),
+    }
+}
+
+fn steps_data(entry: &Entry, plan: &UndoPlan) -> Vec<Value> {
     plan.steps
         .iter()
         .map(|step| (step, &entry.data.steps[step.index]))
@@ -219,7 +249,7 @@ pub fn undo(
     hosts: &dyn Hosts,
     options: &UndoOptions,
     front: &mut dyn Front,
-) -> Result<Vec<Value>, Problem> {
+) -> Result<UndoData, Problem> {
     for (destination, login) in &entry.data.logins {
         // What the profile of today says comes first.
         if logins::login(destination).is_plain() {

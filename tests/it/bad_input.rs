@@ -31,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
             "a_prefix_that_contradicts_the_policy",
             a_prefix_that_contradicts_the_policy,
         ),
+        trial("a_break_port_that_is_of_no_use", a_break_port_that_is_of_no_use),
         trial(
             "a_vm_behind_qmp_that_is_not_running",
             a_vm_behind_qmp_that_is_not_running,
@@ -193,6 +194,30 @@ fn a_prefix_that_contradicts_the_policy() {
     error: `--as console` contradicts the clients' prefixes, which ask for `gdb`
     hint: Leave out `--as`, write `--as gdb`, or change the prefix.
     ");
+}
+
+fn a_break_port_that_is_of_no_use() {
+    let sandbox = Sandbox::new();
+    for (words, part) in [
+        (
+            "--as=gdb --break-with=telnet --break-port=stdio",
+            "this bridge's own terminal",
+        ),
+        (
+            "--as=gdb --break-with=telnet --break-port=connect:unix:vm",
+            "names the bridge's own port",
+        ),
+        (
+            "--as=kd --break-with=telnet --break-port=connect:unix:other",
+            "KD breaks in on its own",
+        ),
+        ("--as=gdb --break-with=telnet --break-port=file:x", "file:"),
+    ] {
+        let line = format!("bridge connect:unix:vm listen:unix:c {words}");
+        let ended = sandbox.run(line.split_whitespace());
+        assert_eq!(ended.code, Some(2), "{words}: {ended:?}");
+        assert!(ended.stderr.contains(part), "{words}: {ended:?}");
+    }
 }
 
 fn a_vm_behind_qmp_that_is_not_running() {

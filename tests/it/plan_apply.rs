@@ -35,6 +35,14 @@ pub fn trials() -> Vec<Trial> {
             the_hosts_own_copy_undoes_without_the_journal,
         ),
         trial(
+            "a_plan_of_debug_tells_what_stands_against_the_session",
+            a_plan_of_debug_tells_what_stands_against_the_session,
+        ),
+        trial(
+            "two_targets_on_one_endpoint_do_not_pass_the_check",
+            two_targets_on_one_endpoint_do_not_pass_the_check,
+        ),
+        trial(
             "an_unknown_format_is_listed_and_not_undone",
             an_unknown_format_is_listed_and_not_undone,
         ),
@@ -49,6 +57,63 @@ fn lab() -> (Sandbox, PathBuf) {
     let profile = "version: 1\ntargets:\n  dev:\n    host: vmware\n    vm: dev.vmx\n    ports:\n      - {port: 2, as: gdb, attach: \"listen:unix:com2.sock\"}\n";
     fs::write(sandbox.path("vmserial.yaml"), profile).unwrap();
     (sandbox, vmx)
+}
+
+/// What the session misses is told beside the plan, which is shown all the same.
+fn a_plan_of_debug_tells_what_stands_against_the_session() {
+    let (sandbox, vmx) = lab();
+    let profile = fs::read_to_string(sandbox.path("vmserial.yaml")).unwrap();
+    let with = format!("{profile}    debugger: {{kind: gdb, program: no-such-gdb, vmlinux: no/vmlinux}}\n");
+    fs::write(sandbox.path("vmserial.yaml"), &with).unwrap();
+    let planned = sandbox.run(["debug", "dev", "--plan"]);
+    assert_eq!(planned.code, Some(0), "{planned:?}");
+    assert!(planned.stdout.contains("+serial1.present"), "{planned:?}");
+    for part in [
+        "warning: there is no kernel image `",
+        "Correct `debugger.vmlinux`",
+    ] {
+        assert!(planned.stderr.contains(part), "{part}: {planned:?}");
+    }
+    let refused = sandbox.run(["debug", "dev", "--yes"]);
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    fs::write(
+        sandbox.path("vmserial.yaml"),
+        with.replace(", vmlinux: no/vmlinux", ""),
+    )
+    .unwrap();
+    let planned = sandbox.run(["debug", "dev", "--plan"]);
+    assert_eq!(planned.code, Some(0), "{planned:?}");
+    assert!(
+        planned
+            .stderr
+            .contains("warning: the debugger `no-such-gdb` is not installed"),
+        "{planned:?}"
+    );
+    assert_eq!(fs::read_to_string(&vmx).unwrap(), VMX);
+}
+
+fn two_targets_on_one_endpoint_do_not_pass_the_check() {
+    let (sandbox, _) = lab();
+    let profile = fs::read_to_string(sandbox.path("vmserial.yaml")).unwrap();
+    assert_eq!(sandbox.run(["profile", "check"]).code, Some(0));
+    let other = profile
+        .split_once("  dev:\n")
+        .unwrap()
+        .1
+        .replace("dev.vmx", "other.vmx");
+    fs::write(
+        sandbox.path("vmserial.yaml"),
+        format!("{profile}  other:\n{other}"),
+    )
+    .unwrap();
+    let checked = sandbox.run(["profile", "check"]);
+    assert_eq!(checked.code, Some(3), "{checked:?}");
+    assert!(
+        checked
+            .stderr
+            .contains("is used by both port 2 of `dev` and port 2 of `other`"),
+        "{checked:?}"
+    );
 }
 
 fn a_second_apply_has_nothing_to_change() {

@@ -114,6 +114,9 @@ fn specification(args: BridgeArgs, context: &Context) -> Result<BridgeSpec, Prob
         client.endpoint.check_as_client().map_err(usage)?;
     }
     check_places(std::iter::once(&target).chain(clients.iter().map(|client| &client.endpoint)))?;
+    if let Some(endpoint) = &break_port {
+        check_break_port(endpoint, &target, policy)?;
+    }
     let takes_break = break_port.as_ref().unwrap_or(&target);
     let means = match &args.break_with {
         Some(way) => named_break(way, takes_break)?,
@@ -158,6 +161,27 @@ fn specification(args: BridgeArgs, context: &Context) -> Result<BridgeSpec, Prob
         }));
     }
     Ok(spec)
+}
+
+/// Refuses a break port that nothing would ever be sent to.
+fn check_break_port(endpoint: &EndpointSpec, target: &EndpointSpec, policy: Policy) -> Result<(), Problem> {
+    let refuse = |message: String, hint: &str| Err(Problem::new(FailureKind::Usage, message).hint(hint));
+    let example = "Name the console's port: `--break-port connect:unix:/run/ser0`.";
+    if policy == Policy::Kd {
+        return refuse(
+            "`--break-port` is for kgdb, and KD breaks in on its own port".to_owned(),
+            "Leave it out.",
+        );
+    }
+    if endpoint.address == Address::Stdio {
+        let message = "`--break-port stdio` is this bridge's own terminal, and no VM's console";
+        return refuse(message.to_owned(), example);
+    }
+    if endpoint == target {
+        let message = format!("`--break-port` names the bridge's own port: `{endpoint}`");
+        return refuse(message, example);
+    }
+    endpoint.check_as_target().map_err(usage)
 }
 
 /// Runs a bridge that is described already: claims its port (`keys` besides its fixed endpoint's), prints the ready lines,

@@ -105,10 +105,21 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
             restart: args.restart,
         },
     );
-    let debugger = debugger(&target)?;
+    let debugger = debugger(&target);
     let is_gdb = debugger.kind == DebuggerKind::Gdb;
-    if !args.plan && is_gdb {
-        check_debugger(&debugger)?;
+    let mut checked = check_image(&debugger);
+    if is_gdb {
+        checked = checked.and_then(|()| check_debugger(&debugger));
+    }
+    match checked {
+        // A plan is for looking at: what stands against the session is told beside it.
+        Err(problem) if args.plan => {
+            ui.warning(&format!("{}: the session would end at once", problem.message));
+            for hint in &problem.hints {
+                ui.status(hint);
+            }
+        }
+        checked => checked?,
     }
     let hosts = RealHosts::new(&context.state);
     let interrupt = Interrupt::catch()?;
@@ -328,7 +339,7 @@ fn ways(debugger: &DebuggerSpec) -> Vec<BreakIn> {
     }
 }
 
-fn debugger(target: &TargetSpec) -> Result<DebuggerSpec, Failure> {
+fn debugger(target: &TargetSpec) -> DebuggerSpec {
     let default = || DebuggerSpec {
         kind: match target.debug_port().map(|port| port.policy) {
             Some(Policy::Kd) => DebuggerKind::Windbg,
@@ -340,14 +351,17 @@ fn debugger(target: &TargetSpec) -> Result<DebuggerSpec, Failure> {
         modules: Vec::new(),
         break_in: Vec::new(),
     };
-    let debugger = target.debugger.clone().unwrap_or_else(default);
+    target.debugger.clone().unwrap_or_else(default)
+}
+
+/// Checks that the kernel's image is there, before anything is changed for its sake.
+fn check_image(debugger: &DebuggerSpec) -> Result<(), Problem> {
     if let Some(vmlinux) = debugger.vmlinux.as_ref().filter(|path| !path.is_file()) {
         return Err(Problem::new(
             FailureKind::NotFound,
             format!("there is no kernel image `{}`", vmlinux.display()),
         )
-        .hint("Correct `debugger.vmlinux` in the profile; without it gdb has no symbols.")
-        .into());
+        .hint("Correct `debugger.vmlinux` in the profile; without it gdb has no symbols."));
     }
-    Ok(debugger)
+    Ok(())
 }

@@ -8,6 +8,7 @@ use crate::config::node::Issue;
 use crate::config::yaml::to_yaml;
 use crate::config::{find, load};
 use crate::model::{FailureKind, HypervisorKind, Problem};
+use crate::plan::conflict::check_conflicts;
 use clap::Subcommand;
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -89,6 +90,7 @@ pub fn run(args: &ProfileArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
                 }
                 loaded => loaded.map_err(Problem::from)?,
             };
+            check_conflicts(&loaded.targets)?;
             let names: Vec<&str> = loaded.targets.iter().map(|target| target.name.as_str()).collect();
             if ui.is_json() {
                 ui.data_json(&json!({ "v": 1, "profile": path, "targets": names, "errors": [] }))?;

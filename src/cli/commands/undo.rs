@@ -86,16 +86,19 @@ pub fn run(args: &UndoArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
         state: context.state.clone(),
         interrupt: Interrupt::catch()?,
     };
-    let steps = undo(entry, &hosts, &options, ui)?;
+    let data = undo(entry, &hosts, &options, ui)?;
     if ui.is_json() {
-        ui.data_json(&json!({ "v": 1, "journal": id, "undone": !args.change.plan, "steps": steps }))?;
+        ui.data_json(&json!({ "v": 1, "journal": id, "undone": !args.change.plan,
+            "first": data.first, "steps": data.steps, "last": data.last }))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn nothing(id: Option<&str>, ui: &mut Ui) -> Result<ExitCode, Failure> {
     if ui.is_json() {
-        ui.data_json(&json!({ "v": 1, "journal": id, "undone": false, "steps": [] }))?;
+        ui.data_json(
+            &json!({ "v": 1, "journal": id, "undone": false, "first": [], "steps": [], "last": [] }),
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }

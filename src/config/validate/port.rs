@@ -6,9 +6,9 @@ use crate::model::log::DEFAULT_KEEP;
 use crate::model::profile::{DEFAULT_HOLD, DEFAULT_REPLAY, MemorySize, PortProfile};
 use crate::model::{
     Address, ClientPrefix, ClientSpec, EndpointError, EndpointSpec, FirewallSpec, HostRef, LogSpec, Policy,
-    PortSpec, Role, Rotation, Source,
+    PortIndex, PortSpec, Role, Rotation, Source,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 impl Validator<'_> {
@@ -70,6 +70,35 @@ impl Validator<'_> {
             break_with,
             firewall,
         })
+    }
+
+    /// A place that another port of the VM has: one stream has one port, and so has a log. `taken` knows whose each is.
+    pub(super) fn once(
+        &mut self,
+        path: &FieldPath,
+        spec: &PortSpec,
+        taken: &mut BTreeMap<String, PortIndex>,
+    ) {
+        let attach = spec.attach.as_ref().and_then(EndpointSpec::stream_of_one);
+        let log = |log: &Option<PathBuf>| log.as_ref().map(|path| format!("log `{}`", path.display()));
+        let places = [
+            ("attach", attach.map(|place| format!("endpoint `{place}`"))),
+            ("log", log(&spec.log.raw)),
+            ("log_json", log(&spec.log.json)),
+        ];
+        for (key, place) in places {
+            let Some(place) = place else { continue };
+            match taken.get(&place) {
+                Some(other) if *other != spec.port => {
+                    let message =
+                        format!("port {other} of this VM has the {place} already: give each port its own");
+                    self.issue(&path.key(key), message);
+                }
+                _ => {
+                    taken.insert(place, spec.port);
+                }
+            }
+        }
     }
 
     /// The port's logs, and when they make room.

@@ -31,6 +31,28 @@ impl EndpointSpec {
             _ => None,
         }
     }
+
+    /// Returns the stream in its canonical spelling if two ports cannot share it. Each end of a stream has one VM: role does not
+    /// matter.
+    pub fn stream_of_one(&self) -> Option<String> {
+        let shareable = match &self.address {
+            Address::Tcp { port, .. } | Address::Telnet { port, .. } | Address::Rfc2217 { port, .. } => {
+                *port == 0
+            }
+            Address::Pty { link } => link.is_none(),
+            Address::Stdio | Address::Exec(_) => true,
+            Address::Unix(_) | Address::Pipe { .. } | Address::Tty { .. } | Address::File(_) => false,
+        };
+        let place = Self {
+            role: None,
+            ..self.clone()
+        };
+        (!shareable).then(|| match &place.address {
+            // Names of Windows' pipes have no case.
+            Address::Pipe { .. } => place.to_string().to_lowercase(),
+            _ => place.to_string(),
+        })
+    }
 }
 
 /// A path without `.` in it.

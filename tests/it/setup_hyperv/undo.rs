@@ -79,6 +79,12 @@ fn an_undo_powers_the_vm_off_by_its_policy() {
         for part in ["  first: ", "PS> Stop-VM", "  last: take back: ", "PS> Start-VM"] {
             assert!(planned.stdout.contains(part), "no `{part}` in {}", planned.stdout);
         }
+        let planned = lab.run(&format!("undo --plan --json --restart {level}"));
+        let data: serde_json::Value = serde_json::from_str(&planned.stdout).unwrap();
+        let words = |place: &str, key: &str| data[place][0][key].to_string();
+        assert!(words("first", "do").contains("PS> Stop-VM"), "{planned:?}");
+        assert!(words("last", "undo").contains("PS> Start-VM"), "{planned:?}");
+        assert_eq!(data["first"][0]["target"], "dev", "{planned:?}");
         assert_eq!(lab.log().len(), 1);
         let ended = lab.run(&format!("undo --yes --restart {level}"));
         assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -200,6 +200,18 @@ fn wrong_keys_of_a_target_are_told_apart() {
             "debugger: {kind: gdb, modules: [1]}",
             "`targets.a.debugger.modules[0]`",
         ),
+        (
+            "ports: [{port: 1, as: console, attach: \"listen:unix:/s\"}, {port: 2, as: gdb, attach: \"listen:unix:/s\"}]",
+            "`targets.a.ports[1].attach`: port 1 of this VM has the endpoint `unix:/s` already",
+        ),
+        (
+            "ports: [{port: 1, as: console, log: l}, {port: 2, as: gdb, log_json: l}]",
+            "`targets.a.ports[1].log_json`: port 1 of this VM has the log",
+        ),
+        (
+            "ports: [{port: 2, as: console, log: l}, {port: 1, as: gdb, log: l}]",
+            "`targets.a.ports[1].log`: port 2 of this VM has the log",
+        ),
         ("range: {from: 1, to: 2}", "needs `{{ n }}` in its name"),
         (
             "restart: ask, nested: false, secure_boot: true",
