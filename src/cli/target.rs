@@ -71,7 +71,7 @@ pub fn guest_target(words: &[String], context: &Context) -> Result<GuestTarget, 
     let guest = guest.ok_or_else(|| {
         let message = format!("`{}` is not there: nothing is said of this guest", spec.field_path("guest"));
         Problem::new(FailureKind::Configuration, message)
-            .hint("Add `guest: {os: linux, ssh: root@GUEST}` to the target, or name the way in: `--host`, `--local`, `--root`.")
+            .hint("Add `guest: {os: linux, ssh: root@GUEST}` to the target, or name the way in: `--host`, `--serial`, `--local`, `--by-hand`.")
     })?;
     Ok(GuestTarget { spec, guest })
 }

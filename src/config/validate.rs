@@ -9,8 +9,8 @@ mod word;
 use crate::config::node::{FieldPath, Issue, Node};
 use crate::model::near::nearest;
 use crate::model::profile::{
-    Bitlocker, DEFAULT_MEMORY, DebuggerProfile, GuestOs, HostProfile, HostSysrq, Profile, Secret, SecureBoot,
-    TargetProfile, TransportProfile, VmDescription, VmProfile,
+    DEFAULT_MEMORY, DebuggerProfile, HostProfile, HostSysrq, Profile, Secret, SecureBoot, TargetProfile,
+    TransportProfile, VmDescription, VmProfile,
 };
 use crate::model::{
     DebuggerSpec, GdbStubSpec, HostRef, HypervisorKind, PortSpec, StartSpec, TargetName, TargetSpec, VmRef,
@@ -322,6 +322,8 @@ impl Validator<'_> {
             ("autologin", guest.autologin, false),
             ("boot_entry", guest.boot_entry.is_some(), false),
             ("bitlocker", guest.bitlocker.is_some(), true),
+            ("boot_debug", guest.boot_debug, true),
+            ("ems", guest.ems.is_some(), true),
         ] {
             if present && windows != wants_windows {
                 let (is, wants) = if windows {
@@ -355,24 +357,11 @@ impl Validator<'_> {
 /// The keys of a target, besides its ports', that ask for something that no driver or session does yet, by field path.
 /// What only describes (`guest.os`) or asks for nothing (`console: off`) is not among them.
 fn unserved_keys(target: &TargetProfile, hypervisor: HypervisorKind) -> Vec<String> {
-    let guest = target.guest.as_ref();
     let debugger = target.debugger.as_ref();
     let is_glob = matches!(&target.vm, VmProfile::Name(name) if name.contains(['*', '?']));
     [
         ("vm", is_glob),
-        // A Linux guest's inside is `vmserial guest linux`'s.
-        (
-            "guest.ssh",
-            guest.is_some_and(|guest| guest.os == GuestOs::Windows && guest.ssh.is_some()),
-        ),
-        (
-            "guest.password",
-            guest.is_some_and(|guest| guest.os == GuestOs::Windows && guest.password.is_some()),
-        ),
-        (
-            "guest.bitlocker",
-            guest.is_some_and(|guest| guest.bitlocker == Some(Bitlocker::Suspend)),
-        ),
+        // A guest's inside is `vmserial guest`'s.
         (
             "debugger.modules",
             debugger.is_some_and(|debugger| !debugger.modules.is_empty()),

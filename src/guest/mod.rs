@@ -2,3 +2,4 @@
 
 pub mod dialogue;
 pub mod linux;
+pub mod windows;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
 
-/// A host: this machine, one that is reached through SSH, or a guest through its console.
+/// A host: this machine, one that is reached through SSH, or a guest through its console or its hypervisor.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HostRef {
@@ -15,6 +15,34 @@ pub enum HostRef {
     Ssh(String),
     /// A guest behind its serial console: the endpoint of its port, with our role, as it is written.
     Serial(String),
+    /// A Windows guest behind the Special Administration Console (EMS) of its serial port: the port's endpoint, with our role.
+    Sac(String),
+    /// A Windows guest through its Hyper-V host (PowerShell Direct): no network of the guest is needed.
+    Direct {
+        /// The VM, by name or GUID.
+        vm: String,
+        /// Where Hyper-V runs.
+        host: Box<HostRef>,
+    },
+}
+
+impl HostRef {
+    /// Returns the name under which it is noted how one logs in there; `None` for this machine.
+    pub fn login_key(&self) -> Option<String> {
+        match self {
+            Self::Local => None,
+            Self::Ssh(destination) | Self::Serial(destination) | Self::Sac(destination) => {
+                Some(destination.clone())
+            }
+            Self::Direct { .. } => Some(self.to_string()),
+        }
+    }
+
+    /// Tells whether it is a guest behind something of its VM's: such a one keeps no copies of the journal, and a script goes
+    /// there only piece by piece.
+    pub fn is_guest(&self) -> bool {
+        matches!(self, Self::Serial(_) | Self::Sac(_) | Self::Direct { .. })
+    }
 }
 
 impl fmt::Display for HostRef {
@@ -23,6 +51,10 @@ impl fmt::Display for HostRef {
             Self::Local => formatter.write_str("this machine"),
             Self::Ssh(destination) => formatter.write_str(destination),
             Self::Serial(endpoint) => write!(formatter, "the serial console {endpoint}"),
+            Self::Sac(endpoint) => write!(formatter, "the administration console (SAC) {endpoint}"),
+            Self::Direct { vm, host } => {
+                write!(formatter, "the guest of `{vm}` by PowerShell Direct from {host}")
+            }
         }
     }
 }

@@ -41,7 +41,7 @@ pub use observed::{Observed, ObservedFile, ObservedHost, ObservedPort};
 pub use policy::{ClientPrefix, Policy};
 pub use port::PortIndex;
 pub use port_range::PortRange;
-pub use script::ScriptCall;
+pub use script::{ScriptCall, SecretValues};
 pub use target::{
     BreakIn, DebuggerKind, DebuggerSpec, GdbStubSpec, PortSpec, RestartPolicy, StartSpec, TargetName,
     TargetSpec,

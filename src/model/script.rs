@@ -11,6 +11,19 @@ pub struct ScriptCall {
     pub script: String,
     /// Values by the names in the script's `param(…)`.
     pub parameters: Map<String, Value>,
+    /// Further values, which are neither shown nor kept, and stand on no command line.
+    #[serde(skip)]
+    pub secrets: SecretValues,
+}
+
+/// Values of a script that are never shown.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct SecretValues(Map<String, Value>);
+
+impl fmt::Debug for SecretValues {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.0.is_empty() { "none" } else { "***" })
+    }
 }
 
 impl ScriptCall {
@@ -23,6 +36,7 @@ impl ScriptCall {
         Self {
             script: script.into(),
             parameters: Map::new(),
+            secrets: SecretValues::default(),
         }
     }
 
@@ -31,6 +45,25 @@ impl ScriptCall {
     pub fn with(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.parameters.insert(name.into(), value.into());
         self
+    }
+
+    /// Adds a parameter that is never shown.
+    #[must_use]
+    pub fn with_secret(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.secrets.0.insert(name.into(), value.into());
+        self
+    }
+
+    /// Tells whether it has a parameter that is never shown.
+    pub fn has_secrets(&self) -> bool {
+        !self.secrets.0.is_empty()
+    }
+
+    /// Returns all parameters, for the script itself.
+    pub fn all_parameters(&self) -> Map<String, Value> {
+        let mut all = self.parameters.clone();
+        all.extend(self.secrets.0.clone());
+        all
     }
 }
 
@@ -42,5 +75,22 @@ impl fmt::Display for ScriptCall {
             write!(formatter, " {name}={value}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_secret_is_for_the_script_alone() {
+        let call = ScriptCall::new("a/b")
+            .with("vm", "dev")
+            .with_secret("password", "s3cret");
+        assert!(call.has_secrets());
+        assert_eq!(call.all_parameters()["password"], "s3cret");
+        let shown = format!("{call} {call:?} {}", serde_json::to_string(&call).unwrap());
+        assert!(shown.contains("dev") && !shown.contains("s3cret"), "{shown}");
     }
 }

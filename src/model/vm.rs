@@ -76,6 +76,11 @@ impl HypervisorKind {
         matches!(self, Self::Vmware | Self::Virtualbox | Self::Qemu | Self::Libvirt)
     }
 
+    /// Tells whether the host reaches into its Windows guests without their network (PowerShell Direct).
+    pub fn has_powershell_direct(self) -> bool {
+        self == Self::Hyperv
+    }
+
     /// Returns the name used on the command line and in profiles.
     pub fn name(self) -> &'static str {
         match self {

@@ -12,6 +12,6 @@ pub mod take_back;
 pub use firewall::{FirewallChange, Guard, LiveChange, LiveDigest};
 pub use plan_of_targets::{HostPlan, Plan, PlannedPort, TargetPlan};
 pub use step::{
-    Action, Condition, Effect, FileInstall, FileSource, PlanContext, PowerChange, QmpCommand, SettingUndo,
-    Stage, StageContent, Step, Undo,
+    Action, BootSettingsUndo, Condition, Effect, FileInstall, FileSource, PlanContext, PowerChange,
+    QmpCommand, SettingUndo, Stage, StageContent, Step, Undo,
 };

@@ -237,6 +237,13 @@ pub fn undo_text(undo: &Undo) -> String {
         Undo::File => "puts the file back that was there, or takes ours away".to_owned(),
         Undo::Run(invocation) => format!("`{invocation}`"),
         Undo::Setting(setting) => format!("`{}`, if it is still ours", setting.restore),
+        Undo::BootSettings(settings) => format!(
+            "puts {} back as they were, if they are still ours",
+            settings.ours.keys().cloned().collect::<Vec<_>>().join(", ")
+        ),
+        Undo::BitLocker { drive, .. } => {
+            format!("`manage-bde -protectors -enable {drive}`, after the settings")
+        }
         Undo::Qmp(command) => format!("QMP {} {}", command.execute, command.arguments),
         Undo::PowerShell(call) => format!("`{}`", cmdlet_lines(call).join("; ")),
         Undo::StopProcess => "ends the process".to_owned(),

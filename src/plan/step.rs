@@ -3,6 +3,7 @@
 use crate::model::{Digest, FileEdit, HostPath, HostRef, Invocation, PowerState, ScriptCall, TargetName};
 use crate::plan::firewall::FirewallChange;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// One reversible change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +156,15 @@ pub enum Undo {
     Run(Invocation),
     /// Gives a setting that a command changed its value back, if it still has ours.
     Setting(SettingUndo),
+    /// Gives boot settings of a Windows guest the values back that the journal holds, where they still hold ours.
+    BootSettings(BootSettingsUndo),
+    /// Lets BitLocker guard a drive again.
+    BitLocker {
+        /// The drive: `C:`.
+        drive: String,
+        /// Tells whether it does already.
+        look: ScriptCall,
+    },
     /// Sends a QMP command.
     Qmp(QmpCommand),
     /// Runs one of our PowerShell scripts.
@@ -185,6 +195,22 @@ pub struct SettingUndo {
     pub before: Option<String>,
     /// Sets what was there before.
     pub restore: Invocation,
+}
+
+/// How boot settings of a Windows guest get their values back. What was there before is looked at again and kept in the journal
+/// before the change, all of it, and is in no plan: among it may be a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootSettingsUndo {
+    /// What it is called.
+    pub name: String,
+    /// The object of the store: `{dbgsettings}`, or a GUID in braces.
+    pub object: String,
+    /// Prints its elements.
+    pub look: ScriptCall,
+    /// Our elements as the plan found them; `None` is absent.
+    pub before: BTreeMap<String, Option<String>>,
+    /// What we give them.
+    pub ours: BTreeMap<String, String>,
 }
 
 /// When the guest sees a change.

@@ -66,6 +66,10 @@ pub const TEMPLATES: &[(&str, &str)] = &[
         include_str!("../../templates/powershell/hyperv/power.ps1.j2"),
     ),
     (
+        "powershell/hyperv/run-in-guest.ps1",
+        include_str!("../../templates/powershell/hyperv/run-in-guest.ps1.j2"),
+    ),
+    (
         "powershell/hyperv/set-com-port.ps1",
         include_str!("../../templates/powershell/hyperv/set-com-port.ps1.j2"),
     ),
@@ -80,6 +84,14 @@ pub const TEMPLATES: &[(&str, &str)] = &[
     (
         "powershell/hyperv/stop-vm.ps1",
         include_str!("../../templates/powershell/hyperv/stop-vm.ps1.j2"),
+    ),
+    (
+        "powershell/windows/program.ps1",
+        include_str!("../../templates/powershell/windows/program.ps1.j2"),
+    ),
+    (
+        "powershell/windows/run.ps1",
+        include_str!("../../templates/powershell/windows/run.ps1.j2"),
     ),
     (
         "qemu/readconfig.cfg",
@@ -162,6 +174,9 @@ fn environment() -> Environment<'static> {
     });
     environment.add_filter("one_line", |text: String| invalid(quote::one_line(&text)));
     environment.add_filter("ps", |value: Value| ps(&value));
+    environment.add_filter("ps_word", |text: String| {
+        invalid(quote::powershell_argument(&text))
+    });
     environment.add_filter("qemu_config", |text: String| {
         invalid(quote::qemu_config_value(&text))
     });

@@ -43,7 +43,7 @@ pub fn script(call: &ScriptCall, nonce: &str) -> Result<String, RenderError> {
         "powershell/envelope.ps1",
         &Envelope {
             script: template_name(&call.script),
-            parameters: &call.parameters,
+            parameters: &call.all_parameters(),
             nonce,
         },
     )?;

@@ -60,6 +60,21 @@ pub fn shell_word(value: &str) -> Result<String, QuoteError> {
         .map_err(|_| refuse("a shell command", "NUL", value))
 }
 
+/// Writes a word of a program that PowerShell starts, quoted only where it must be.
+///
+/// # Errors
+///
+/// As [`powershell_word`].
+pub fn powershell_argument(value: &str) -> Result<String, QuoteError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/:._-".contains(&byte);
+    // A number would be read as one, and written anew.
+    let begins = value.starts_with(|first: char| first.is_ascii_alphabetic() || first == '/');
+    if begins && value.bytes().all(plain) {
+        return Ok(value.to_owned());
+    }
+    powershell_word(value)
+}
+
 /// Quotes one argument of a PowerShell command, on one line: as it is where it is a plain word, else in single quotes,
 /// which are doubled inside (PowerShell takes the curly ones for quotes, too), else in double quotes with escapes.
 ///

@@ -4,6 +4,7 @@ mod api;
 mod attended;
 pub mod break_means;
 mod child_stream;
+pub mod direct;
 pub mod foreground;
 pub mod helper;
 pub mod listening;

@@ -2,6 +2,7 @@
 
 use crate::guest::linux::by_hand::verify;
 use crate::guest::linux::live::LiveWish;
+use crate::guest::windows::by_hand::is_kd;
 use crate::model::{Problem, Wait};
 use crate::session::port_ear::PortEar;
 
@@ -33,5 +34,23 @@ pub fn wait_for_hand(
                 heard.clear();
             }
         }
+    }
+}
+
+/// Waits until a kernel speaks KD on the port: it was booted with its debugger on.
+///
+/// # Errors
+///
+/// Ctrl-C, the deadline, or the port's end.
+pub fn wait_for_kd(ear: &mut PortEar, wait: &Wait) -> Result<(), Problem> {
+    let mut heard = Vec::new();
+    loop {
+        heard.extend(ear.hear(wait)?);
+        if is_kd(&heard) {
+            return Ok(());
+        }
+        // The longest packet, and what stands before it.
+        let too_much = heard.len().saturating_sub(2 * KEPT);
+        heard.drain(..too_much);
     }
 }

@@ -26,7 +26,7 @@ pub fn doctor(
         checks.push(match host {
             HostRef::Ssh(destination) => far_helper(destination),
             HostRef::Local if HAS_NAMED_PIPES => own_helper(HelperPlaces::installed_path()),
-            HostRef::Local | HostRef::Serial(_) => helper(&HelperPlaces::of_this_machine()),
+            _ => helper(&HelperPlaces::of_this_machine()),
         });
     }
     // Hosts whose ports are named pipes have Windows, and its firewall lets none of them out.

@@ -1,16 +1,16 @@
 //! Runs one step. Makes no choices: everything is in the step and in the journal.
 
-use crate::driver::registry::problem_of_script;
 use crate::model::{
     Cancel, Deadline, Digest, EditOperation, FailureKind, FileEdit, FileFormat, HostPath, Invocation,
     Problem, Wait,
 };
 use crate::plan::show::condition_text;
-use crate::plan::{Action, FirewallChange, PowerChange, Step};
+use crate::plan::{Action, FirewallChange, PowerChange, Step, Undo};
 use crate::render::edit;
 use crate::runner::local::{must_succeed, tail};
 use crate::runner::qmp::qmp;
 use crate::runner::{FileSnapshot, RunError, Runner};
+use crate::session::boot_settings::{self, run_script};
 use crate::session::condition::{Needed, wait_for};
 use crate::session::firewall;
 use crate::session::install;
@@ -70,9 +70,9 @@ pub fn run_step(
         Action::Qmp(command) => entry
             .mark(index, StepState::Started)
             .and_then(|()| qmp(runner, command, &wait).map(|_| ()).map_err(Problem::from)),
-        Action::PowerShell(call) => entry.mark(index, StepState::Started).and_then(|()| {
-            let result = runner.powershell(call, &wait);
-            result.map(|_| ()).map_err(|error| problem_of_script(call, error))
+        Action::PowerShell(call) => keep_first(entry, index, &step, runner, &wait).and_then(|()| {
+            entry.mark(index, StepState::Started)?;
+            run_script(call, runner, &wait)
         }),
         Action::WaitFor(condition) => {
             let wait = step_wait(&step, &condition_text(condition), &interrupt.soft);
@@ -97,6 +97,20 @@ pub fn run_step(
             let _ = entry.mark(index, state);
             Err(problem)
         }
+    }
+}
+
+/// Keeps what a step's undo puts back and no plan holds.
+fn keep_first(
+    entry: &SharedEntry<'_>,
+    index: usize,
+    step: &Step,
+    runner: &dyn Runner,
+    wait: &Wait,
+) -> Result<(), Problem> {
+    match &step.undo {
+        Undo::BootSettings(settings) => boot_settings::keep(entry, index, settings, runner, wait),
+        _ => Ok(()),
     }
 }
 

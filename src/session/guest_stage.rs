@@ -1,13 +1,12 @@
 //! The insides of guests as the last stage of their targets: planned when they run and answer, told otherwise.
 
-use crate::guest::linux::live::Place;
 use crate::model::{
     Deadline, FailureKind, HostRef, Observed, PowerState, Problem, TargetName, TargetSpec, Wait,
 };
 use crate::plan::plan_of_targets::TargetPlan;
 use crate::plan::{Plan, PlanContext, Stage, StageContent, Step};
 use crate::session::apply::ApplyOptions;
-use crate::session::guest::{self, LinuxWish};
+use crate::session::guest_wish::GuestWish;
 use crate::session::planning::Hosts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -64,10 +63,10 @@ pub fn look(
     if options.guests == GuestLook::Leave || options.remove {
         return Ok(BTreeMap::new());
     }
-    let wanted: Vec<(&TargetSpec, &Observed, LinuxWish)> = targets
+    let wanted: Vec<(&TargetSpec, &Observed, GuestWish)> = targets
         .iter()
         .zip(vms)
-        .filter_map(|(target, vm)| Some((target, vm, guest::wish_of(target)?)))
+        .filter_map(|(target, vm)| Some((target, vm, GuestWish::of(target)?)))
         .collect();
     std::thread::scope(|scope| {
         let threads: Vec<_> = wanted
@@ -92,23 +91,25 @@ fn look_at_one(
     hosts: &dyn Hosts,
     target: &TargetSpec,
     vm: &Observed,
-    wish: &LinuxWish,
+    wish: &GuestWish,
     options: &ApplyOptions,
     patient: bool,
 ) -> Result<SeenGuest, Problem> {
     if vm.power != PowerState::Running {
         return Ok(SeenGuest::Away("the VM does not run".to_owned()));
     }
-    let place = match guest::way_in(target, hosts) {
+    let place = match wish.way_in(target, hosts) {
         Ok(Some(place)) => place,
-        Ok(None) => return Ok(SeenGuest::Away(no_way_in(target))),
+        Ok(None) => return Ok(SeenGuest::Away(no_way_in(target, wish))),
         Err(problem) => return Ok(SeenGuest::Away(problem.message)),
     };
     let one = match options.guests {
         GuestLook::Leave | GuestLook::All => ONE_LOOK,
         GuestLook::Ssh(time) => time,
     };
-    if matches!(options.guests, GuestLook::Ssh(_)) && matches!(place.host, HostRef::Serial(_)) {
+    if matches!(options.guests, GuestLook::Ssh(_))
+        && matches!(place.host, HostRef::Serial(_) | HostRef::Sac(_))
+    {
         return Ok(SeenGuest::Away("its console is about to be opened".to_owned()));
     }
     let until = Deadline::after(Instant::now(), if patient { BOOT } else { Duration::ZERO });
@@ -119,7 +120,7 @@ fn look_at_one(
             options.interrupt.soft.clone(),
             format!("the guest of {}", target.name),
         );
-        match steps(hosts, &place, wish, &wait) {
+        match wish.steps(hosts, &place, &wait) {
             Ok(steps) => return Ok(SeenGuest::Steps(steps)),
             Err(problem) if problem.kind == FailureKind::Interrupted => return Err(problem),
             Err(problem) if !is_away(&problem) => return Ok(SeenGuest::Refused(problem)),
@@ -142,16 +143,11 @@ fn is_away(problem: &Problem) -> bool {
     )
 }
 
-fn steps(hosts: &dyn Hosts, place: &Place, wish: &LinuxWish, wait: &Wait) -> Result<Vec<Step>, Problem> {
-    let runner = hosts.runner(&place.host)?;
-    let facts = guest::look(runner.as_ref(), None, wait)?;
-    guest::plan(runner.as_ref(), place, &facts, wish, wait)
-}
-
-fn no_way_in(target: &TargetSpec) -> String {
+fn no_way_in(target: &TargetSpec, wish: &GuestWish) -> String {
     format!(
-        "the profile names no way in (`{}`, or `user:` for its console); `vmserial guest linux {} --by-hand` prints what to type",
+        "the profile names no way in (`{}`, or `user:` for its console); `vmserial guest {} {} --by-hand` prints what to type",
         target.field_path("guest.ssh"),
+        wish.command(),
         target.name
     )
 }
@@ -173,8 +169,8 @@ pub fn put_into(
             name: NAME.to_owned(),
             content: StageContent::Later {
                 after: "after start".to_owned(),
-                may_change: guest::wish_of(target)
-                    .map(|wish| may_change(&wish))
+                may_change: GuestWish::of(target)
+                    .map(|wish| wish.may_change())
                     .unwrap_or_default(),
             },
         });
@@ -194,8 +190,8 @@ pub fn put_into(
 }
 
 fn later(target: &TargetSpec, reason: &str) -> String {
-    let may_change = guest::wish_of(target)
-        .map(|wish| may_change(&wish))
+    let may_change = GuestWish::of(target)
+        .map(|wish| wish.may_change())
         .unwrap_or_default();
     format!(
         "the inside of the guest ({}) is left as it is: {reason}. `vmserial apply {}` goes on when it answers.",
@@ -240,21 +236,6 @@ pub fn guests_of(plan: &Plan) -> BTreeSet<&HostRef> {
             StageContent::Later { .. } => &[],
         });
     steps.map(|step| &step.host).collect()
-}
-
-fn may_change(wish: &LinuxWish) -> Vec<String> {
-    let (live, boot) = (&wish.live, &wish.boot);
-    [
-        (live.kgdb.is_some(), "kgdboc"),
-        (live.sysrq || live.keep_sysrq, "sysctl"),
-        (boot.entry.is_some(), "boot entry"),
-        (boot.console.is_some(), "console"),
-        (wish.autologin.is_some(), "autologin"),
-    ]
-    .into_iter()
-    .filter(|(wanted, _)| *wanted)
-    .map(|(_, name)| name.to_owned())
-    .collect()
 }
 
 #[cfg(test)]

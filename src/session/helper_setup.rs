@@ -65,7 +65,7 @@ pub fn answer(host: &HostRef) -> io::Result<Heard> {
     match host {
         HostRef::Ssh(destination) => hear(&[SshHop(destination.clone())]),
         // A guest behind its console has none: this machine's is meant.
-        HostRef::Serial(_) => hear(&[]),
+        HostRef::Serial(_) | HostRef::Sac(_) | HostRef::Direct { .. } => hear(&[]),
         HostRef::Local => match HelperPlaces::installed_path() {
             // Windows itself: it is there for WSL and for other machines.
             Some(Ok(path)) if crate::runner::sys::HAS_NAMED_PIPES => hear_program(&path),
@@ -91,7 +91,7 @@ fn observe(runner: &dyn Runner, wait: &Wait) -> Result<ObservedHelper, Problem> 
             let present = runner.digest(&path, wait)?;
             (path, present)
         }
-        HostRef::Ssh(_) | HostRef::Serial(_) => far_place(runner, wait)?,
+        _ => far_place(runner, wait)?,
     };
     Ok(ObservedHelper {
         path,
@@ -150,7 +150,7 @@ fn found(here: &Local, host: &HostRef, observed: &ObservedHelper, wait: &Wait) -
     let on_path = places.find().ok();
     let installed = match host {
         HostRef::Local => None,
-        HostRef::Ssh(_) | HostRef::Serial(_) => HelperPlaces::installed_path().and_then(Result::ok),
+        _ => HelperPlaces::installed_path().and_then(Result::ok),
     };
     for path in [named, own, on_path, installed].into_iter().flatten() {
         let place = host_path(&path)?;

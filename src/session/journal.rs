@@ -248,7 +248,7 @@ impl Entry {
             });
         }
         // A guest behind its console keeps none: each write would go through a line of text.
-        if matches!(host, HostRef::Serial(_)) {
+        if host.is_guest() {
             return Ok(None);
         }
         let folder = far_folder(hosts, host, Access::Make, &format!("journal/{}/before", self.id))?;
@@ -260,7 +260,7 @@ impl Entry {
             HostRef::Local => self.copies.here.clone(),
             HostRef::Ssh(_) => far_folder(hosts, host, Access::Look, "")?
                 .map(|folder| folder.inner("journal").inner(&self.id)),
-            HostRef::Serial(_) => None,
+            HostRef::Serial(_) | HostRef::Sac(_) | HostRef::Direct { .. } => None,
         };
         match copy {
             Some(copy) if copy.read(ENTRY)?.is_some() => Ok(Some(copy)),

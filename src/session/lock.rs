@@ -102,10 +102,7 @@ impl Locks {
 }
 
 fn host_key(host: &HostRef) -> String {
-    match host {
-        HostRef::Local => String::new(),
-        HostRef::Ssh(destination) | HostRef::Serial(destination) => destination.clone(),
-    }
+    host.login_key().unwrap_or_default()
 }
 
 fn name(kind: &str, parts: &[&str]) -> String {

@@ -46,7 +46,7 @@ pub fn host_journal(
         HostRef::Local => local_folder.map(|folder| store(hosts, folder)).transpose()?,
         HostRef::Ssh(_) => far_folder(hosts, host, Access::Look, "")?,
         // A guest behind its console keeps none: what is there is a debuggee, and may be thrown away.
-        HostRef::Serial(_) => None,
+        HostRef::Serial(_) | HostRef::Sac(_) | HostRef::Direct { .. } => None,
     };
     let folder = folder.ok_or_else(|| {
         let message = format!("{host} keeps no copies of journal entries");

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod banner;
+mod boot_settings;
 pub mod break_port;
 pub mod bridges;
 pub mod by_hand;
@@ -21,6 +22,7 @@ pub mod firewall_end;
 pub mod front;
 pub mod guest;
 pub mod guest_stage;
+pub mod guest_wish;
 pub mod helper;
 pub mod helper_setup;
 pub mod host_apply;
@@ -51,6 +53,7 @@ pub mod undo_plan;
 mod undo_refusal;
 mod undo_script;
 mod undo_setting;
+pub mod windows_guest;
 
 pub use front::Front;
 pub use owner::{Claim, OwnerRecord, Ownership, claim, find_owner};

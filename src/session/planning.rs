@@ -11,6 +11,7 @@ use crate::model::{
 };
 use crate::plan::{HostPlan, Plan, PlanContext, PlannedPort, Stage, StageContent, TargetPlan};
 use crate::runner::Runner;
+use crate::runner::direct::DirectRunner;
 use crate::runner::local::Local;
 use crate::runner::ssh::SshRunner;
 use crate::session::firewall;
@@ -62,6 +63,11 @@ impl Hosts for RealHosts {
             HostRef::Local => Ok(Box::new(Local::new())),
             HostRef::Ssh(destination) => Ok(Box::new(SshRunner::new(destination))),
             HostRef::Serial(endpoint) => Ok(Box::new(self.consoles.runner(endpoint))),
+            HostRef::Sac(endpoint) => Err(Problem::new(
+                FailureKind::Precondition,
+                format!("no way {endpoint}"),
+            )),
+            HostRef::Direct { vm, host } => Ok(Box::new(DirectRunner::new(vm, self.runner(host)?))),
         }
     }
 

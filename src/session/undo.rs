@@ -1,6 +1,5 @@
 //! Takes back what the journal says was done: newest step first, only what is still ours.
 
-use crate::driver::registry::problem_of_script;
 use crate::model::{Deadline, FailureKind, Problem, RestartPolicy, ScriptCall, Wait};
 use crate::plan::{Action, Step, Undo};
 use crate::render::powershell::cmdlet_lines;
@@ -9,6 +8,7 @@ use crate::runner::local::must_succeed;
 use crate::runner::qmp::qmp;
 use crate::runner::ssh::options as logins;
 use crate::session::Front;
+use crate::session::boot_settings;
 use crate::session::consent::{self, Consent};
 use crate::session::execute::{refuse_while_held, run_step, step_wait};
 use crate::session::firewall;
@@ -230,6 +230,7 @@ fn taking_text(taking: &Taking) -> String {
             command.execute, command.arguments, command.socket
         ),
         Taking::PowerShell(call) => powershell_lines(call).join("\n"),
+        Taking::BootSettings { shown, .. } => shown.trim_end().to_owned(),
         Taking::Stop(process) => format!("ends the process {}", process.pid),
         Taking::RemoveRest(path) => {
             format!("removes what had arrived of `{path}`, which itself was not touched yet")
@@ -399,10 +400,8 @@ pub(super) fn act(taking: &Taking, runner: &dyn Runner, wait: &Wait) -> Result<(
             must_succeed(runner.host(), invocation, output)?;
             Ok(())
         }
-        Taking::PowerShell(call) => runner
-            .powershell(call, wait)
-            .map(|_| ())
-            .map_err(|error| problem_of_script(call, error)),
+        Taking::PowerShell(call) => boot_settings::run_script(call, runner, wait),
+        Taking::BootSettings { undo, before, .. } => boot_settings::take_back(undo, before, runner, wait),
         Taking::Qmp(command) => Ok(qmp(runner, command, wait).map(|_| ())?),
         Taking::Stop(process) => {
             let wait = Wait {

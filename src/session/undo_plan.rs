@@ -1,14 +1,18 @@
 //! Plans an undo: looks at everything that an entry changed, and decides for each step how it is taken back, before
 //! anything is touched.
 
+use crate::guest::windows::bcd::Elements;
 use crate::model::{
     Deadline, Digest, FailureKind, FileEdit, FileFormat, HostPath, HostRef, Invocation, Observed, PowerState,
     Problem, RestartPolicy, ScriptCall, TargetName, TargetSpec, Wait,
 };
 use crate::plan::diff::unified;
 use crate::plan::take_back::{Kept, TakeBack, take_back};
-use crate::plan::{Action, Effect, FirewallChange, LiveChange, PowerChange, QmpCommand, Step, Undo};
+use crate::plan::{
+    Action, BootSettingsUndo, Effect, FirewallChange, LiveChange, PowerChange, QmpCommand, Step, Undo,
+};
 use crate::runner::{FileSnapshot, ProcessRef, Runner};
+use crate::session::boot_settings;
 use crate::session::execute::refuse_while_held;
 use crate::session::firewall;
 use crate::session::install;
@@ -59,6 +63,15 @@ pub enum Taking {
     Qmp(QmpCommand),
     /// One of our PowerShell scripts runs.
     PowerShell(ScriptCall),
+    /// Boot settings of a Windows guest get the values back that they had before; shown with secrets masked.
+    BootSettings {
+        /// Which, and what we made of them.
+        undo: Box<BootSettingsUndo>,
+        /// All of them, as they were.
+        before: Elements,
+        /// For people.
+        shown: String,
+    },
     /// A process that we started is ended.
     Stop(ProcessRef),
     /// What is left of a file that was on its way is removed.
@@ -232,6 +245,9 @@ impl Planner<'_> {
             }
             (Undo::Run(invocation), _) => Taking::Run(invocation.clone()),
             (Undo::Setting(setting), _) => setting_now(setting, runner.as_ref(), &self.wait)?,
+            (Undo::BootSettings(_) | Undo::BitLocker { .. }, _) => {
+                boot_settings::taking(self.entry, record, runner.as_ref(), &self.wait)?
+            }
             (Undo::Qmp(command), _) => Taking::Qmp(command.clone()),
             (Undo::PowerShell(call), _) => {
                 let summary = &record.step.summary;

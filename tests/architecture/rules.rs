@@ -60,3 +60,8 @@ fn every_test_that_shows_a_rule_of_hyperv_is_there() {
 fn every_test_that_shows_a_rule_of_xen_is_there() {
     names_tests_that_are_there("rules-of-xen.md", &["src", "tests/it"]);
 }
+
+#[test]
+fn the_rules_of_guests_name_tests_that_are_there() {
+    names_tests_that_are_there("rules-of-guests.md", &["src", "tests/it", "tests/testkit/src"]);
+}

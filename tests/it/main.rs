@@ -34,6 +34,7 @@ mod guest_linux;
 mod guest_serial;
 mod guest_stage;
 mod guest_trees;
+mod guest_windows;
 mod helper;
 mod helper_bridge;
 mod helper_rig;
@@ -132,6 +133,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(guest_serial::trials());
     trials.extend(guest_stage::trials());
     trials.extend(guest_trees::trials());
+    trials.extend(guest_windows::trials());
     trials.extend(xen::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

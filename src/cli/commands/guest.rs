@@ -1,6 +1,8 @@
 //! `vmserial guest`: makes a guest ready for kernel debugging, and back again.
 
 mod linux;
+mod look_time;
+mod windows;
 
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
@@ -22,6 +24,8 @@ pub struct GuestArgs {
 enum Os {
     /// A Linux guest: kgdb on a serial port, SysRq, console
     Linux(Box<linux::LinuxArgs>),
+    /// A Windows guest: KD on a serial port, EMS
+    Windows(Box<windows::WindowsArgs>),
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -34,21 +38,14 @@ enum Os {
 pub fn run(args: GuestArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
     match args.os {
         Os::Linux(args) => linux::run(&args, context, ui),
+        Os::Windows(args) => windows::run(&args, context, ui),
         Os::Other(words) => {
             let name = words
                 .first()
                 .map(|word| word.to_string_lossy().into_owned())
                 .unwrap_or_default();
-            let problem = if name == "windows" {
-                Problem::new(FailureKind::Precondition, "`vmserial guest windows` is not served yet")
-                    .hint("In the guest: `bcdedit /dbgsettings serial debugport:1 baudrate:115200`, then `bcdedit /debug on`.")
-            } else {
-                Problem::new(
-                    FailureKind::Usage,
-                    format!("`{name}` is no guest system: expected `linux`"),
-                )
-            };
-            Err(problem.into())
+            let message = format!("`{name}` is no guest system: expected `linux` or `windows`");
+            Err(Problem::new(FailureKind::Usage, message).into())
         }
     }
 }

@@ -54,6 +54,7 @@ pub fn run(args: &PowerShellArgs, context: &Context, ui: &mut Ui) -> Result<Exit
     let call = ScriptCall {
         script: script.clone(),
         parameters,
+        secrets: Default::default(),
     };
     let interrupt = Interrupt::catch()?;
     let host = args.host.clone().map_or(HostRef::Local, HostRef::Ssh);

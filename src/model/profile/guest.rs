@@ -1,6 +1,7 @@
 //! What a profile says of the inside of a guest, and how it names secrets.
 
 use super::VariableName;
+use crate::model::{HostRef, HypervisorKind, PortIndex};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -62,7 +63,7 @@ pub struct GuestProfile {
     /// `[user@]host[:port]`.
     #[serde(default)]
     pub ssh: Option<String>,
-    /// Who logs in on the serial console, where there is no SSH.
+    /// Who logs in where the way in does not say it: a serial console, PowerShell Direct.
     #[serde(default)]
     pub user: Option<String>,
     /// Use sudo in the guest.
@@ -83,6 +84,30 @@ pub struct GuestProfile {
     /// BitLocker of a Windows guest.
     #[serde(default)]
     pub bitlocker: Option<Bitlocker>,
+    /// Boot manager and boot loader of a Windows guest can be debugged, too.
+    #[serde(default)]
+    pub boot_debug: bool,
+    /// EMS of a Windows guest, with its console (SAC), on this port.
+    #[serde(default)]
+    pub ems: Option<PortIndex>,
+}
+
+impl GuestProfile {
+    /// Returns how commands reach the guest without its console: its SSH, else its hypervisor, where that reaches into it and a
+    /// login of the guest is named.
+    pub fn way(&self, hypervisor: HypervisorKind, vm: &str, host: &HostRef) -> Option<HostRef> {
+        if let Some(destination) = &self.ssh {
+            return Some(HostRef::Ssh(destination.clone()));
+        }
+        let direct = self.os == GuestOs::Windows
+            && hypervisor.has_powershell_direct()
+            && self.user.is_some()
+            && self.password.is_some();
+        direct.then(|| HostRef::Direct {
+            vm: vm.to_owned(),
+            host: Box::new(host.clone()),
+        })
+    }
 }
 
 impl GuestProfile {
@@ -98,6 +123,8 @@ impl GuestProfile {
             autologin: false,
             boot_entry: None,
             bitlocker: None,
+            boot_debug: false,
+            ems: None,
         }
     }
 }

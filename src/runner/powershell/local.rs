@@ -34,6 +34,7 @@ pub fn local(runner: &dyn Runner, call: &ScriptCall, wait: &Wait) -> Result<Valu
         return by(&HERE, runner, call, wait);
     }
     let asking = Asking::new(call, runner.host())?;
+    // Neither way has it on a command line: the helper reads its request, too.
     let line = one_line(&asking.script);
     if line.len() <= LONGEST_FOR_CRATE
         && let Some(output) = helped(runner, &Request::Crate(line), wait)?

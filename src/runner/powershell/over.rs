@@ -68,6 +68,8 @@ pub struct Asking<'a> {
     host: &'a HostRef,
     /// The whole script.
     pub script: String,
+    /// It has values that stand on no command line: everybody on a host may read those.
+    by_input: bool,
 }
 
 impl<'a> Asking<'a> {
@@ -87,6 +89,7 @@ impl<'a> Asking<'a> {
             nonce,
             host,
             script,
+            by_input: call.has_secrets(),
         })
     }
 
@@ -115,7 +118,8 @@ impl<'a> Asking<'a> {
         run: &mut dyn FnMut(&Invocation) -> Result<Option<Output>, RunError>,
     ) -> Result<Value, RunError> {
         for program in way.programs {
-            if let Some(output) = run(&invocation(program, &self.script, way.longest))? {
+            let longest = if self.by_input { 0 } else { way.longest };
+            if let Some(output) = run(&invocation(program, &self.script, longest))? {
                 return self.answer(&output);
             }
         }

@@ -198,10 +198,14 @@ impl EntryData {
             if !self.hosts.contains(&step.host) {
                 self.hosts.push(step.host.clone());
             }
-            if let HostRef::Ssh(destination) | HostRef::Serial(destination) = &step.host {
-                let login = login(destination);
+            let behind = match &step.host {
+                HostRef::Direct { host, .. } => host.login_key(),
+                _ => None,
+            };
+            for key in step.host.login_key().into_iter().chain(behind) {
+                let login = login(&key);
                 if !login.is_plain() {
-                    self.logins.insert(destination.clone(), login);
+                    self.logins.insert(key, login);
                 }
             }
             let named = targets

@@ -85,6 +85,18 @@ impl<'a> SharedEntry<'a> {
         Ok(format!("before/{number}"))
     }
 
+    /// Keeps what stood there before a step and may hold a secret: here alone, in no copy. Returns its name in the entry.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written: nothing must be changed then.
+    pub fn keep_secret(&self, index: usize, bytes: &[u8]) -> Result<String, Problem> {
+        let number = (index + 1).to_string();
+        let own = self.lock().store.clone();
+        own.inner("before").write(&number, bytes).map_err(unwritable)?;
+        Ok(format!("before/{number}"))
+    }
+
     /// Returns, once, why there is no copy in a host's folder.
     pub fn take_copy_trouble(&self) -> Option<Problem> {
         self.lock().take_copy_trouble()

@@ -12,6 +12,7 @@ pub mod powershell;
 pub mod vmrun;
 #[cfg(windows)]
 mod windows;
+pub mod windows_guest;
 #[cfg(unix)]
 pub mod xen;
 

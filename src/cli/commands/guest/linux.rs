@@ -1,6 +1,6 @@
 //! `vmserial guest linux`.
 
-mod way;
+pub(super) mod way;
 mod wish;
 
 use crate::cli::change::{ChangeArgs, options};

@@ -35,6 +35,7 @@ fn call(name: &str, text: &str) -> ScriptCall {
     ScriptCall {
         script: name.to_owned(),
         parameters: sample(name, text),
+        secrets: Default::default(),
     }
 }
 

@@ -76,6 +76,7 @@ pub fn sample(name: &str, text: &str) -> Map<String, Value> {
 fn value(name: &str, text: &str) -> Value {
     match name {
         "number" => Value::from(2),
+        "runs" => Value::from(vec![Value::from(vec!["bcdedit".to_owned(), text.to_owned()])]),
         "debugger_mode" | "secure_boot" => Value::from("On"),
         _ => Value::from(text),
     }

@@ -168,7 +168,8 @@ fn make_folder(path: &str, state: &Path) -> Result<Value, Refusal> {
     Ok(json!({ "path": path }))
 }
 
-fn encode(bytes: &[u8]) -> String {
+/// Writes base64.
+pub(crate) fn encode(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {

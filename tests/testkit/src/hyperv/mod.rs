@@ -27,12 +27,53 @@ pub fn act(script: &str, parameters: &Map<String, Value>, state: &Path) -> Resul
             "computer": "STANDIN", "user": "me", "echo": parameters.get("Echo").cloned().unwrap_or_else(|| json!("")),
         }));
     }
+    if script == "windows/run" {
+        let runs = parameters.get("runs").unwrap_or(&Value::Null);
+        return Ok(crate::windows_guest::act(runs, state)?);
+    }
+    if script == "hyperv/run-in-guest" {
+        return in_guest(parameters, state);
+    }
     let done = files::act(script, parameters, state).unwrap_or_else(|| done(script, parameters, state));
     // A look changes nothing: it is not what somebody is killed in.
     if parameters.get("look") != Some(&json!(true)) {
         Host::hang(script.rsplit('/').next().unwrap_or_default(), state);
     }
     done
+}
+
+/// The one login of every guest here.
+pub const GUEST_LOGIN: (&str, &str) = ("Administrator", "s3cret");
+
+/// PowerShell Direct: the guest of a VM has its state in a folder of its VM's name.
+fn in_guest(parameters: &Map<String, Value>, state: &Path) -> Result<Value, Refusal> {
+    let text = |name: &str| parameters.get(name).and_then(Value::as_str).unwrap_or_default();
+    let host = Host::read(state)?;
+    host.may_use("GetVM")?;
+    let wanted = text("vm");
+    let found: Vec<&Vm> = host
+        .vms
+        .iter()
+        .filter(|vm| vm.id.eq_ignore_ascii_case(wanted) || vm.name.eq_ignore_ascii_case(wanted))
+        .collect();
+    let [vm] = found.as_slice() else {
+        return Err(Refusal::no_guest(format!(
+            "there are {} VMs '{wanted}'",
+            found.len()
+        )));
+    };
+    if vm.state != "Running" {
+        let message = format!(
+            "the VM '{wanted}' is {}, and PowerShell Direct reaches only a guest that runs",
+            vm.state
+        );
+        return Err(Refusal::no_guest(message));
+    }
+    if (text("user"), text("password")) != GUEST_LOGIN {
+        return Err(Refusal::credential());
+    }
+    let runs = parameters.get("runs").unwrap_or(&Value::Null);
+    Ok(crate::windows_guest::act(runs, &state.join(&vm.name))?)
 }
 
 fn done(script: &str, parameters: &Map<String, Value>, state: &Path) -> Result<Value, Refusal> {

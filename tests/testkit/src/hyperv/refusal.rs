@@ -96,6 +96,14 @@ impl Refusal {
         )
     }
 
+    pub(super) fn no_guest(message: String) -> Self {
+        Self::of(message, "VmserialNoGuest", "InvalidOperation")
+    }
+
+    pub(super) fn credential() -> Self {
+        Self::of("The credential is invalid.", "PSDirectException", "OpenError")
+    }
+
     pub(super) fn changed(message: String) -> Self {
         Self::of(message, "VmserialChanged", "InvalidOperation")
     }

@@ -86,7 +86,11 @@ pub fn place(
 }
 
 /// Returns the endpoint as the journal keeps it: an undo may run in another folder.
-fn serial_endpoint(endpoint: &EndpointSpec) -> Result<EndpointSpec, Failure> {
+///
+/// # Errors
+///
+/// It is no endpoint of a VM.
+pub fn serial_endpoint(endpoint: &EndpointSpec) -> Result<EndpointSpec, Failure> {
     let current = std::env::current_dir()?;
     let home = etcetera::home_dir().ok();
     let endpoint = endpoint.resolved(&current, home.as_deref()).map_err(usage)?;
