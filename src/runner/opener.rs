@@ -79,9 +79,9 @@ fn check_via(endpoint: &EndpointSpec) -> Result<(), Problem> {
     };
     let kind = endpoint.address.kind();
     match &endpoint.address {
-        Address::Unix(_) if !sys::HAS_LOCAL_STREAMS => refuse(
-            "a Unix socket behind `via=` is not served on Windows".into(),
-            "Let the VM listen on TCP, `listen:tcp:127.0.0.1:7001`: only its host reaches that.",
+        Address::Unix(_) if !sys::HAS_LOCAL_STREAMS && !ssh::is_builtin() => refuse(
+            "a Unix socket behind `via=` is not served on Windows by the system's `ssh`".into(),
+            "Leave `--ssh-engine system` out, or let the VM listen on TCP, `listen:tcp:127.0.0.1:7001`: only its host reaches that.",
         ),
         Address::Tcp { .. } | Address::Unix(_) if endpoint.role == Some(Role::Listen) => refuse(
             "to listen behind `via=` is not served yet".into(),

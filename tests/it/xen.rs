@@ -6,6 +6,7 @@ mod secure_boot;
 mod ssh;
 mod tunnel;
 mod windows;
+mod windows_builtin;
 mod xapi;
 mod xl;
 
@@ -24,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(pool::trials());
     trials.extend(secure_boot::trials());
     trials.extend(windows::trials());
+    trials.extend(windows_builtin::trials());
     trials.extend(tunnel::trials());
     trials.push(trial(
         "a_host_without_a_toolstack_is_named",

@@ -7,6 +7,7 @@
 mod bench;
 mod demo;
 mod guest;
+mod openssl;
 mod packages;
 mod process;
 mod suite;
@@ -36,6 +37,8 @@ enum Task {
     Guest(guest::GuestArgs),
     /// Builds the Windows program and the Wine that its tests run in
     Windows(windows::WindowsArgs),
+    #[command(hide = true)]
+    Openssl(openssl::OpensslArgs),
 }
 
 fn main() -> ExitCode {
@@ -55,5 +58,6 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Task::Test(args) => suite::run(&args),
         Task::Guest(args) => guest::run(&args),
         Task::Windows(args) => windows::run(&args),
+        Task::Openssl(args) => openssl::run(&args),
     }
 }

@@ -17,6 +17,8 @@ pub const ALL: &[&[Package]] = &[PACKAGES, WINDOWS];
 /// Builds and runs the Windows program.
 pub const WINDOWS: &[Package] = &[
     ("gcc-mingw-w64-x86-64", "links the Windows program"),
+    ("make", "builds OpenSSL for the Windows program"),
+    ("perl", "builds OpenSSL for the Windows program"),
     ("wine64", "runs the Windows program"),
 ];
 
@@ -71,14 +73,15 @@ pub enum Install {
 }
 
 fn missing(lists: &[&[Package]]) -> Result<Vec<Package>> {
-    let mut missing = Vec::new();
+    let mut missing: Vec<Package> = Vec::new();
     for &(package, reason) in lists.iter().copied().flatten() {
         let output = Command::new("dpkg-query")
             .args(["-W", "-f", "${db:Status-Status}", package])
             .stderr(Stdio::null())
             .output()
             .context("cannot run dpkg-query: demo and test set up Debian and Ubuntu only")?;
-        if output.stdout != b"installed" {
+        let is_listed = missing.iter().any(|(name, _)| *name == package);
+        if output.stdout != b"installed" && !is_listed {
             missing.push((package, reason));
         }
     }

@@ -4,6 +4,7 @@
 //! `${VMSERIAL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vmserial}/wine/<version of Wine>`.
 
 use crate::guest;
+use crate::openssl;
 use crate::packages::{self, Install};
 use crate::process::{cargo, data, must, output, root, say};
 use anyhow::{Context, Result, bail};
@@ -92,15 +93,18 @@ impl Library {
 pub struct Wine {
     prefix: PathBuf,
     standard: Library,
+    openssl: PathBuf,
 }
 
 /// Builds what is not built yet.
 pub fn ensure(install: Install) -> Result<Wine> {
     let library = library(install)?;
+    let openssl = openssl::ensure(TARGET)?;
     say("windows: building vmserial.exe and testkit.exe");
+    let mut command = library.cargo();
+    openssl::tell(&mut command, TARGET, &openssl);
     must(
-        library
-            .cargo()
+        command
             .arg("build")
             .args(["--package", "vmserial", "--package", "vmserial-testkit"])
             .args(library.flags()),
@@ -109,6 +113,7 @@ pub fn ensure(install: Install) -> Result<Wine> {
     Ok(Wine {
         prefix: prefix()?,
         standard: library,
+        openssl,
     })
 }
 
@@ -227,6 +232,7 @@ impl Wine {
     /// Returns the unit tests of what only Windows compiles.
     pub fn unit_tests(&self) -> Command {
         let mut command = self.standard.cargo();
+        openssl::tell(&mut command, TARGET, &self.openssl);
         command
             .args(["test", "--package", "vmserial", "--lib"])
             .args(self.standard.flags())

@@ -1,9 +1,9 @@
-//! Which engines there are. The built-in one needs POSIX sockets and libssh2; both twins have equal signatures.
+//! Which engines there are. The built-in one needs libssh2; both twins have equal signatures.
 
-#[cfg(all(unix, feature = "ssh"))]
+#[cfg(feature = "ssh")]
 #[path = "native/mod.rs"]
 mod engine;
-#[cfg(not(all(unix, feature = "ssh")))]
+#[cfg(not(feature = "ssh"))]
 #[path = "absent.rs"]
 mod engine;
 

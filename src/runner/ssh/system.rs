@@ -3,7 +3,7 @@
 
 use super::link::{ExecFailure, Far};
 use super::options::{has_own_connections, options};
-use crate::model::{FailureKind, HostRef, Problem, Wait};
+use crate::model::{FailureKind, Problem, Wait};
 use crate::runner::local::process::run_command;
 use crate::runner::ssh_words::destination_word;
 use crate::runner::{Output, ReadWrite, RunError, Status, sys};
@@ -19,9 +19,12 @@ const OWN_FAILURE: Status = Status::Exited(255);
 const LOOK: Duration = Duration::from_millis(20);
 
 fn command(chain: &[String], more: &[&str]) -> Result<Command, RunError> {
-    let program = which::which("ssh").map_err(|_| RunError::ProgramNotFound {
-        program: "ssh".to_owned(),
-        host: HostRef::Local,
+    // Not that a program was not found: that would be taken for one of the host's.
+    let program = which::which("ssh").map_err(|_| {
+        let problem = Problem::new(FailureKind::Precondition, "`ssh` was not found on this machine");
+        let hint =
+            "Install OpenSSH's client (on Windows an optional feature), or leave `--ssh-engine system` out.";
+        RunError::Connection(Box::new(problem.hint(hint)))
     })?;
     let mut command = Command::new(program);
     command.args(["-T", "-a", "-x"]);

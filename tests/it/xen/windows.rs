@@ -1,7 +1,8 @@
 //! The seed's main path with the Windows program: KD's port of a VM of XenServer, on loopback of its host, through SSH, to a
-//! named pipe. The program runs under Wine, and its `ssh.exe` hands all on to this machine's real `ssh`.
+//! named pipe, by the system's `ssh`. The program runs under Wine, and its `ssh.exe` hands all on to this machine's real `ssh`.
 
 use super::{Host, UUID, free_port};
+use crate::bytes::random;
 use crate::sshd::missing;
 use crate::wine::place::{command, testkit, with_programs};
 use crate::wine::rig::{Program, pipe_name, trial, wired};
@@ -123,14 +124,21 @@ fn serve(mut data: BufReader<TcpStream>, mut errors: TcpStream, config: &Path) -
 /// A KD packet's head and some bytes that mean something to a terminal.
 const PACKET: &[u8] = b"0000\x07\x00\x08\x00\x00\x80\x80\x80\x11\x13\x03\x1a\xff\xaa";
 
-/// Says a packet, and reads until the VM, which sends back what it gets, has answered it.
-fn exchange(pipe: &mut TcpStream) {
+/// Says a packet, and reads until the VM, which sends back what it gets, has answered it; then 64 KiB more.
+pub fn exchange(pipe: &mut TcpStream) {
     pipe.write_all(PACKET).unwrap();
     let mut all = Vec::new();
     let mut byte = [0];
     while !all.ends_with(PACKET) {
         assert_eq!(pipe.read(&mut byte).unwrap(), 1, "{all:?}");
         all.push(byte[0]);
+    }
+    // Every byte, in their order. No more at a time than a policy that drops would keep.
+    for bytes in random(64 << 10).chunks(4 << 10) {
+        pipe.write_all(bytes).unwrap();
+        let mut back = vec![0; bytes.len()];
+        pipe.read_exact(&mut back).unwrap();
+        assert!(back == bytes, "what the VM sent back is what it was sent");
     }
 }
 
@@ -141,7 +149,7 @@ fn kd_of_a_vm_of_xen_through_ssh_to_a_named_pipe() {
     let (port, pipe) = (free_port(), pipe_name());
     let endpoint = format!("listen:tcp:127.0.0.1:{port}");
     let served = format!("listen:pipe:{pipe}");
-    let line = "-v setup xen --host lab --vm win11-dev --as kd --yes --endpoint";
+    let line = "-v --ssh-engine system setup xen --host lab --vm win11-dev --as kd --yes --endpoint";
     let words: Vec<&str> = line
         .split_whitespace()
         .chain([endpoint.as_str(), "--serve", &served])

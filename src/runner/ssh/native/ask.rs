@@ -2,8 +2,11 @@
 #![expect(clippy::disallowed_methods, reason = "the runner starts processes")]
 
 use super::settings::Settings;
+use super::sys;
 use crate::model::{FailureKind, Problem};
+use crate::runner::ssh::options::options;
 use crate::runner::ssh_words::destination_word;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Returns the settings for a destination; those of the destination itself where there is no `ssh`.
@@ -12,20 +15,24 @@ use std::process::{Command, Stdio};
 ///
 /// Configuration: `ssh` refuses its own configuration, in its words.
 pub fn settings(destination: &str) -> Result<Settings, Problem> {
-    let home = std::env::var("HOME").unwrap_or_default();
+    let home = sys::home();
     let Ok(program) = which::which("ssh") else {
-        let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+        let config = Path::new(&home).join(".ssh/config");
+        if config.exists() {
+            (options().warn)(&format!(
+                "`{}` is not read: that needs the program `ssh`, which was not found",
+                config.display()
+            ));
+        }
         let keys: Vec<String> = ["id_ed25519", "id_ecdsa", "id_rsa"]
             .iter()
             .map(|name| format!("identityfile ~/.ssh/{name}\n"))
             .collect();
-        let printed = format!(
-            "{}userknownhostsfile ~/.ssh/known_hosts\nglobalknownhostsfile /etc/ssh/ssh_known_hosts\n",
-            keys.concat()
-        );
+        let printed = format!("{}userknownhostsfile ~/.ssh/known_hosts\n", keys.concat());
         let mut settings = Settings::parse(&printed, destination, &home);
+        settings.known_hosts.push(sys::known_hosts_of_all());
         if settings.user.is_empty() {
-            settings.user = user.unwrap_or_default();
+            settings.user = sys::user().unwrap_or_default();
         }
         return Ok(settings);
     };
@@ -42,7 +49,7 @@ pub fn settings(destination: &str) -> Result<Settings, Problem> {
         ));
     }
     Ok(Settings::parse(
-        &String::from_utf8_lossy(&output.stdout),
+        &sys::spelled_out(&String::from_utf8_lossy(&output.stdout)),
         destination,
         &home,
     ))

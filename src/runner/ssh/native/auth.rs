@@ -3,6 +3,7 @@
 use super::drive::Drive;
 use super::prompt::Terminal;
 use super::settings::{AgentPlace, Settings};
+use super::sys;
 use crate::model::{FailureKind, Problem};
 use crate::runner::secret::SecretText;
 use ssh2::{ErrorCode, KeyboardInteractivePrompt, Prompt};
@@ -13,6 +14,8 @@ const TYPED_TRIES: usize = 3;
 
 /// sshd ends the connection after six (its MaxAuthTries); each key counts.
 const TOO_MANY: &str = "Too many authentication failures";
+
+const NO_ANSWER: &str = "the agent, which does not answer";
 
 const NOBODY_TO_ASK: &str = "no password: the profile has none, and there is no terminal to ask on";
 
@@ -142,24 +145,39 @@ fn public_blob(path: &str) -> Option<Vec<u8>> {
 fn by_agent(drive: &Drive<'_>, means: &Means<'_>, tried: &mut Tried) -> Result<bool, Problem> {
     let socket = match &means.settings.agent {
         AgentPlace::None => return Ok(false),
-        AgentPlace::Environment if std::env::var_os("SSH_AUTH_SOCK").is_none_or(|place| place.is_empty()) => {
-            return Ok(false);
-        }
-        AgentPlace::Environment => None,
-        AgentPlace::Socket(path) => Some(path),
+        // Read here: how libssh2 reads it on Windows, not every C library does.
+        AgentPlace::Environment => std::env::var("SSH_AUTH_SOCK")
+            .ok()
+            .filter(|path| !path.is_empty()),
+        AgentPlace::Socket(path) => Some(path.clone()),
     };
+    if socket.is_none() && !sys::HAS_USUAL_AGENT {
+        return Ok(false);
+    }
     let Ok(mut agent) = drive.session.agent() else {
         return Ok(false);
     };
-    if let Some(path) = socket
+    if let Some(path) = &socket
         && agent.set_identity_path(Path::new(path)).is_err()
     {
         return Ok(false);
     }
-    let listed = agent.connect().and_then(|()| agent.list_identities());
-    let Ok(mut identities) = listed.and_then(|()| agent.identities()) else {
-        tried.0.push("the agent, which does not answer".to_owned());
+    if let Err(error) = agent.connect() {
+        tracing::debug!(%error, "no agent answers");
+        // One that nothing names need not be there.
+        if socket.is_some() {
+            tried.0.push(NO_ANSWER.to_owned());
+        }
         return Ok(false);
+    }
+    let listed = drive.run("the agent's keys", |_| agent.list_identities())?;
+    let mut identities = match listed.and_then(|()| agent.identities()) {
+        Ok(identities) => identities,
+        Err(error) => {
+            tracing::debug!(%error, "the agent tells no keys");
+            tried.0.push(NO_ANSWER.to_owned());
+            return Ok(false);
+        }
     };
     let configured: Vec<Vec<u8>> = means
         .settings
@@ -197,13 +215,13 @@ fn is_encrypted(key: &str) -> bool {
 fn by_files(drive: &Drive<'_>, means: &Means<'_>, tried: &mut Tried) -> Result<bool, Problem> {
     let user = means.settings.user.as_str();
     for file in &means.settings.identity_files {
+        // Read here: libssh2 opens no file on Windows whose path has more than its code page.
         let Ok(key) = std::fs::read_to_string(file) else {
             continue;
         };
-        let path = Path::new(file);
         if !is_encrypted(&key) {
             if prove(drive, |session| {
-                session.userauth_pubkey_file(user, None, path, None)
+                session.userauth_pubkey_memory(user, None, &key, None)
             })? {
                 return Ok(true);
             }
@@ -224,7 +242,7 @@ fn by_files(drive: &Drive<'_>, means: &Means<'_>, tried: &mut Tried) -> Result<b
             };
             let passphrase = Some(passphrase.as_str());
             if prove(drive, |session| {
-                session.userauth_pubkey_file(user, None, path, passphrase)
+                session.userauth_pubkey_memory(user, None, &key, passphrase)
             })? {
                 return Ok(true);
             }

@@ -6,15 +6,15 @@ use super::known_hosts::{File, Known, Verdict, fingerprint, new_line};
 use super::pool::Pool;
 use super::prompt::Terminal;
 use super::settings::{NewHosts, Settings};
+use super::sys::{self, Carrier, PairEnd, Socket};
 use super::worker::Wanted;
 use crate::model::{FailureKind, Problem};
 use crate::runner::secret;
 use crate::runner::ssh::options;
+use crate::runner::sys::{make_private_folder, private};
 use ssh2::{MethodType, Session};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs as _};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 /// How long a TCP connection is waited for, unless the user's settings say so.
@@ -41,7 +41,7 @@ fn host_problem(message: String) -> Problem {
 /// # Errors
 ///
 /// Which part of it failed, and what to do.
-pub fn connect(attempt: &Attempt<'_>) -> Result<(Session, OwnedFd), Problem> {
+pub fn connect(attempt: &Attempt<'_>) -> Result<(Session, Socket), Problem> {
     let (destination, jumps) = attempt
         .chain
         .split_last()
@@ -107,16 +107,11 @@ pub fn connect(attempt: &Attempt<'_>) -> Result<(Session, OwnedFd), Problem> {
     Ok((session, socket))
 }
 
-fn over<S: std::os::fd::AsRawFd + std::os::fd::AsFd + 'static>(
-    stream: S,
-) -> Result<(Session, OwnedFd), Problem> {
-    let socket = stream
-        .as_fd()
-        .try_clone_to_owned()
-        .map_err(|error| host_problem(format!("the connection cannot be polled: {error}")))?;
+fn over(stream: impl Carrier) -> Result<(Session, Socket), Problem> {
     let mut session =
         Session::new().map_err(|error| host_problem(format!("libssh2 does not start: {error}")))?;
-    session.set_tcp_stream(stream);
+    let socket = sys::carry(&mut session, stream)
+        .map_err(|error| host_problem(format!("the connection cannot be polled: {error}")))?;
     Ok((session, socket))
 }
 
@@ -147,13 +142,13 @@ fn tcp(destination: &str, settings: &Settings) -> Result<TcpStream, Problem> {
 }
 
 /// A stream through other hosts, as a socket: a session needs one.
-fn through(attempt: &Attempt<'_>, jumps: &[String], settings: &Settings) -> Result<UnixStream, Problem> {
+fn through(attempt: &Attempt<'_>, jumps: &[String], settings: &Settings) -> Result<PairEnd, Problem> {
     let wanted = Wanted::Tcp(settings.host_name.clone(), settings.port);
     let mut stream = attempt
         .pool
         .open_blocking(jumps, &wanted, attempt.interactive, attempt.given_up)?;
-    let (ours, theirs) = UnixStream::pair()
-        .map_err(|error| host_problem(format!("cannot make a pair of sockets: {error}")))?;
+    let (ours, theirs) =
+        sys::pair().map_err(|error| host_problem(format!("cannot make a pair of sockets: {error}")))?;
     let mut writing = stream.writer();
     let (mut from, mut to) = (
         ours.try_clone()
@@ -267,20 +262,14 @@ fn check_key(
 }
 
 fn write_down(settings: &Settings, name: &str, key: &[u8]) -> Result<(), String> {
-    use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
     let path = settings.known_hosts.first().ok_or("there is no file for it")?;
     let mut salt = None;
     if settings.hash_known_hosts {
-        let mut bytes = [0; 20];
-        let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-        random.map_err(|error| error.to_string())?;
-        salt = Some(bytes);
+        salt = Some(sys::random().map_err(|error| error.to_string())?);
     }
     let line = new_line(name, key, salt).ok_or("its type is unknown")?;
     if let Some(folder) = std::path::Path::new(path).parent() {
-        let mut builder = std::fs::DirBuilder::new();
-        let made = builder.recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| format!("{}: {error}", folder.display()))?;
+        make_private_folder(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     }
     let failed = |error: std::io::Error| format!("`{path}`: {error}");
     let present = std::fs::read(path).unwrap_or_default();
@@ -290,7 +279,10 @@ fn write_down(settings: &Settings, name: &str, key: &[u8]) -> Result<(), String>
         format!("\n{line}")
     };
     let mut options = std::fs::OpenOptions::new();
-    let file = options.append(true).create(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(line.as_bytes()))
+    options.append(true).create(true);
+    private(&mut options);
+    options
+        .open(path)
+        .and_then(|mut file| file.write_all(line.as_bytes()))
         .map_err(failed)
 }

@@ -1,19 +1,15 @@
 //! Runs one call of a session that does not block to its end: the login, before the connection has its thread.
 
+use super::sys::{self, Interest, Socket};
 use crate::model::{FailureKind, Problem};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use ssh2::{BlockDirections, ErrorCode, Session};
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// A host that does not go on with a login for so long is given up.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// How often a wait looks whether anybody still wants the connection.
-const LOOK: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 100_000_000,
-};
+const LOOK: Duration = Duration::from_millis(100);
 
 const EAGAIN: ErrorCode = ErrorCode::Session(-37);
 
@@ -22,7 +18,7 @@ pub struct Drive<'a> {
     /// The session; it does not block.
     pub session: &'a Session,
     /// Its socket.
-    pub socket: &'a OwnedFd,
+    pub socket: &'a Socket,
     /// Name of the host.
     pub host: &'a str,
     /// Tells that nobody wants the connection any more.
@@ -66,13 +62,14 @@ impl Drive<'_> {
                 return Err(Problem::new(FailureKind::Deadline, message)
                     .hint("Something answers at that address, but it does not speak SSH now."));
             }
-            let interest = match self.session.block_directions() {
-                BlockDirections::Outbound => PollFlags::OUT,
-                BlockDirections::Both => PollFlags::IN | PollFlags::OUT,
-                BlockDirections::Inbound | BlockDirections::None => PollFlags::IN,
+            let directions = self.session.block_directions();
+            let interest = Interest {
+                read: directions != BlockDirections::Outbound,
+                write: matches!(directions, BlockDirections::Outbound | BlockDirections::Both),
+                end: true,
             };
-            let mut polled = [PollFd::new(self.socket, interest)];
-            let _ = poll(&mut polled, Some(&LOOK));
+            // What went wrong the next call says.
+            let _ = sys::poll(self.socket, interest, None, LOOK);
         }
     }
 

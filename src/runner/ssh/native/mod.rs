@@ -12,6 +12,7 @@ mod prompt;
 mod pump;
 mod room;
 mod settings;
+mod sys;
 mod worker;
 
 mod entry;

@@ -2,11 +2,11 @@
 //!
 //! What is read is bounded: past the limit the thread reads no more from the channel, and SSH's window stops the far end.
 
+use super::sys::{self, PairEnd};
 use crate::model::{Problem, Wait};
 use crate::runner::{RunError, Status};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -59,13 +59,13 @@ impl LinkError {
 #[derive(Debug)]
 pub struct Wake {
     pending: AtomicBool,
-    sender: UnixStream,
+    sender: PairEnd,
 }
 
 impl Wake {
     /// Makes one, with the end that the thread polls.
-    pub fn new() -> io::Result<(Arc<Self>, UnixStream)> {
-        let (sender, receiver) = UnixStream::pair()?;
+    pub fn new() -> io::Result<(Arc<Self>, PairEnd)> {
+        let (sender, receiver) = sys::pair()?;
         sender.set_nonblocking(true)?;
         receiver.set_nonblocking(true)?;
         let pending = AtomicBool::new(false);
@@ -81,7 +81,7 @@ impl Wake {
     }
 
     /// Says that the thread is awake and looks at everything after this.
-    pub fn awake(&self, mut receiver: &UnixStream) {
+    pub fn awake(&self, mut receiver: &PairEnd) {
         let mut bytes = [0; 16];
         while matches!(receiver.read(&mut bytes), Ok(count) if count > 0) {}
         self.pending.store(false, Ordering::SeqCst);

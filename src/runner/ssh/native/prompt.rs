@@ -1,26 +1,16 @@
 //! Questions at the terminal: passphrases, passwords, the key of a new host.
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Signal, getpid, kill_process};
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
+use super::sys::{Device, Typed};
 use std::cell::Cell;
-use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
-
-/// How often an unanswered question looks whether anybody still wants the answer.
-const LOOK: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 100_000_000,
-};
 
 /// How long an end of the process waits for the terminal.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The terminal of this process.
 pub struct Terminal<'a> {
-    device: File,
+    device: Device,
     given_up: &'a dyn Fn() -> bool,
     interrupted: Cell<bool>,
 }
@@ -28,7 +18,7 @@ pub struct Terminal<'a> {
 /// Whether a silent question is being asked: whoever ends the process waits until the terminal echoes again.
 static SILENT: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
-/// Waits until no question is being asked that the terminal does not show. They look every [`LOOK`] whether they are still
+/// Waits until no question is being asked that the terminal does not show. They look all the time whether they are still
 /// wanted.
 pub fn wait_for_echo() {
     let silent = SILENT.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -41,31 +31,11 @@ fn set_silent(value: bool) {
     SILENT.1.notify_all();
 }
 
-/// Echo is put back on every way out.
-struct Silent<'a>(&'a File, Option<Termios>);
-
-impl Drop for Silent<'_> {
-    fn drop(&mut self) {
-        if let Some(before) = &self.1 {
-            let _ = tcsetattr(self.0, OptionalActions::Flush, before);
-            set_silent(false);
-        }
-    }
-}
-
 impl<'a> Terminal<'a> {
     /// Opens the terminal; `None` if standard input is none. `given_up` says that nobody waits for an answer any more.
     pub fn open(given_up: &'a dyn Fn() -> bool) -> Option<Self> {
-        if !io::stdin().is_terminal() {
-            return None;
-        }
-        // Not `/dev/tty`, which may be another one: who looks at standard input is asked.
-        let name = rustix::termios::ttyname(io::stdin(), Vec::new()).ok()?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        let device = options.open(name.to_str().ok()?).ok()?;
         Some(Self {
-            device,
+            device: Device::open()?,
             given_up,
             interrupted: Cell::new(false),
         })
@@ -93,52 +63,13 @@ impl<'a> Terminal<'a> {
     }
 
     fn ask(&self, question: &str, echo: bool) -> Option<String> {
-        let mut device = &self.device;
-        let mut silent = Silent(device, None);
-        let mut interrupt = None;
-        if !echo {
-            let before = tcgetattr(device).ok()?;
-            let mut quiet = before.clone();
-            // The signal of Ctrl-C could end the process while the terminal is silent: here it ends the line.
-            let key = quiet.special_codes[SpecialCodeIndex::VINTR];
-            if quiet.local_modes.contains(LocalModes::ISIG) && key != 0 {
-                interrupt = Some(key);
-                quiet.special_codes[SpecialCodeIndex::VEOL] = key;
-            }
-            quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
-            quiet.local_modes.insert(LocalModes::ECHONL);
-            set_silent(true);
-            silent.1 = Some(before);
-            tcsetattr(device, OptionalActions::Flush, &quiet).ok()?;
-        }
-        device.write_all(printable(question).as_bytes()).ok()?;
-        let mut answer = Vec::new();
-        loop {
-            let mut polled = [PollFd::new(device, PollFlags::IN)];
-            let ready = poll(&mut polled, Some(&LOOK)).unwrap_or_default();
-            if (self.given_up)() {
-                let _ = device.write_all(b"\r\n");
-                return None;
-            }
-            if ready == 0 {
-                continue;
-            }
-            let mut bytes = [0; 256];
-            match device.read(&mut bytes) {
-                Ok(0) | Err(_) => return None,
-                Ok(count) => answer.extend_from_slice(&bytes[..count]),
-            }
-            if interrupt.is_some_and(|key| answer.contains(&key)) {
+        let question = printable(question);
+        match self.device.ask(&question, echo, self.given_up, &set_silent) {
+            Typed::Line(line) => Some(line),
+            Typed::Nothing => None,
+            Typed::Interrupted => {
                 self.interrupted.set(true);
-                let _ = device.write_all(b"\r\n");
-                drop(silent);
-                // What it does to the process is the process's own matter.
-                let _ = kill_process(getpid(), Signal::INT);
-                return None;
-            }
-            if let Some(end) = answer.iter().position(|&byte| byte == b'\n') {
-                answer.truncate(end);
-                return String::from_utf8(answer).ok();
+                None
             }
         }
     }

@@ -93,7 +93,8 @@ impl Settings {
         identity_files.retain(|file| file != "none");
         let mut known_hosts = Vec::new();
         for key in ["userknownhostsfile", "globalknownhostsfile"] {
-            known_hosts.extend(set(key).into_iter().flat_map(str::split_whitespace).map(fill));
+            let files = set(key).map(|files| with_tilde(files, home)).unwrap_or_default();
+            known_hosts.extend(files.split_whitespace().map(fill));
         }
         let agent = match value("identityagent") {
             None | Some("SSH_AUTH_SOCK" | "$SSH_AUTH_SOCK" | "") => AgentPlace::Environment,
@@ -166,9 +167,23 @@ pub fn parts(destination: &str) -> (Option<&str>, &str, Option<u16>) {
     }
 }
 
+/// Writes the user's folder as `~` where it has blanks: files stand in a row, and nothing quotes them.
+fn with_tilde(files: &str, home: &str) -> String {
+    if !home.contains(char::is_whitespace) {
+        return files.to_owned();
+    }
+    let posix = home.replace('\\', "/");
+    [home, posix.as_str()]
+        .into_iter()
+        .fold(files.to_owned(), |files, home| {
+            let files = files.replace(&format!("{home}/"), "~/");
+            files.replace(&format!(r"{home}\"), "~/")
+        })
+}
+
 /// Fills in `~` and the tokens that OpenSSH knows in file names (ssh_config(5), TOKENS).
 fn fill(text: &str, home: &str, host_name: &str, written: &str, port: u16, user: &str) -> String {
-    let text = match text.strip_prefix("~/") {
+    let text = match text.strip_prefix("~/").or_else(|| text.strip_prefix(r"~\")) {
         Some(rest) => format!("{home}/{rest}"),
         None => text.to_owned(),
     };
@@ -225,6 +240,24 @@ mod tests {
         assert!(settings.identities_only && settings.keys && settings.keyboard_interactive);
         assert!(settings.hash_known_hosts && !settings.password && !settings.batch);
         assert_eq!(settings.beyond, Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_folder_with_blanks_stands_in_a_row_of_files() {
+        let printed = "hostname h\nidentityfile C:\\Users\\A B\\.ssh\\id\nglobalknownhostsfile C:\\ProgramData\\ssh/known\n\
+             userknownhostsfile C:\\Users\\A B/.ssh/known_hosts C:/Users/A B/.ssh/known_hosts2 ~\\own\n";
+        let home = r"C:\Users\A B";
+        let settings = Settings::parse(printed, "h", home);
+        assert_eq!(
+            settings.known_hosts,
+            [
+                r"C:\Users\A B/.ssh/known_hosts",
+                r"C:\Users\A B/.ssh/known_hosts2",
+                r"C:\Users\A B/own",
+                r"C:\ProgramData\ssh/known",
+            ]
+        );
+        assert_eq!(settings.identity_files, [r"C:\Users\A B\.ssh\id"]);
     }
 
     #[test]

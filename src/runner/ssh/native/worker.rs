@@ -8,11 +8,9 @@ use super::line::{CHANNEL_FAILURE, Fault, Line, Step};
 use super::pipe::{LinkError, Pipe, Wake};
 use super::pump::{LAST_BYTES, Open, pump};
 use super::room::Room;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use super::sys::{self, Interest, PairEnd, Socket};
 use ssh2::{Channel, Session};
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -86,9 +84,9 @@ struct Closing {
 /// The thread's state.
 pub struct Worker {
     line: Line,
-    socket: OwnedFd,
+    socket: Socket,
     wake: Arc<Wake>,
-    wake_receiver: UnixStream,
+    wake_receiver: PairEnd,
     requests: Receiver<Request>,
     health: Arc<Health>,
     epoch: Instant,
@@ -111,11 +109,11 @@ pub struct Parts {
     /// An authenticated session that does not block.
     pub session: Session,
     /// Its socket, for polling.
-    pub socket: OwnedFd,
+    pub socket: Socket,
     /// How the thread is woken.
     pub wake: Arc<Wake>,
     /// The end that is polled.
-    pub wake_receiver: UnixStream,
+    pub wake_receiver: PairEnd,
     /// What is wanted.
     pub requests: Receiver<Request>,
     /// What others see.
@@ -441,49 +439,38 @@ impl Worker {
     }
 
     fn has_room_for_a_packet(&self) -> bool {
-        let mut polled = [PollFd::new(&self.socket, PollFlags::OUT)];
-        let at_once = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
+        let write = Interest {
+            write: true,
+            ..Interest::default()
         };
-        matches!(poll(&mut polled, Some(&at_once)), Ok(1)) && polled[0].revents().contains(PollFlags::OUT)
+        sys::poll(&self.socket, write, None, Duration::ZERO).is_ok_and(|ready| ready.write)
     }
 
     fn wait(&mut self, busy: bool) -> Result<(), String> {
-        let mut interest = PollFlags::empty();
         let wants = |open: &Open| {
             let state = open.pipe.lock();
             state.has_room() || !state.outgoing.is_empty() || open.is_command
         };
-        if self.opening.is_some() || !self.closing.is_empty() || self.open.iter().any(wants) {
-            interest |= PollFlags::IN;
-        }
-        if self.line.sticky.is_some() {
-            interest |= PollFlags::OUT;
-        }
+        let interest = Interest {
+            read: self.opening.is_some() || !self.closing.is_empty() || self.open.iter().any(wants),
+            write: self.line.sticky.is_some(),
+            end: !busy,
+        };
         let longest = match (busy, self.closing.is_empty()) {
             (_, false) => Duration::from_millis(50),
             (true, true) => Duration::from_secs(1),
             (false, true) => IDLE,
         };
         let longest = self.room.pause().map_or(longest, |pause| pause.min(longest));
-        let timeout = Timespec::try_from(longest).map_err(|error| error.to_string())?;
-        let mut polled = [
-            PollFd::new(&self.socket, interest),
-            PollFd::new(&self.wake_receiver, PollFlags::IN),
-        ];
-        match poll(&mut polled, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.to_string()),
-        }
-        let (socket, woken) = (polled[0].revents(), polled[1].revents());
-        if socket.contains(PollFlags::IN) {
+        let ready = sys::poll(&self.socket, interest, Some(&self.wake_receiver), longest)
+            .map_err(|error| error.to_string())?;
+        if ready.read {
             self.heard = Instant::now();
         }
-        if !busy && socket.intersects(PollFlags::HUP | PollFlags::ERR) {
+        if !busy && ready.ended {
             return Err("closed by the host".to_owned());
         }
-        if !woken.is_empty() {
+        if ready.woken {
             self.wake.awake(&self.wake_receiver);
         }
         Ok(())

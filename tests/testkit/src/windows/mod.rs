@@ -3,6 +3,7 @@
 
 mod access;
 mod console;
+mod home;
 mod hyperv_pipe;
 mod overlapped;
 mod pipe_wire;
@@ -19,6 +20,7 @@ pub const STAND_INS: &[(&str, StandIn)] = &[
     ("pipe-access", access::main),
     ("ssh", ssh::main),
     ("console-mode", console::console_mode),
+    ("at-home", home::main),
 ];
 
 /// Answers with a line.
