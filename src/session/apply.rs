@@ -390,7 +390,7 @@ fn started(entry: &Entry) -> Vec<(Option<TargetName>, ProcessRef)> {
 }
 
 /// Adds how to take back what was done before a failure.
-fn told(problem: Problem, entry: Option<&Entry>) -> Problem {
+pub(super) fn told(problem: Problem, entry: Option<&Entry>) -> Problem {
     match entry {
         Some(entry) if entry.data.is_in_force() => problem.hint(format!(
             "What was done until then is taken back by `vmserial undo {}`.",

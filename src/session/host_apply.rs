@@ -3,10 +3,10 @@
 use crate::model::{FailureKind, HostRef, Problem};
 use crate::plan::{HostPlan, Plan, Step};
 use crate::session::Front;
-use crate::session::apply::{ApplyOptions, tell_copy_trouble};
+use crate::session::apply::{ApplyOptions, tell_copy_trouble, told};
 use crate::session::consent::{Consent, consent};
 use crate::session::execute::run_step;
-use crate::session::journal::{EntryData, SharedEntry};
+use crate::session::journal::{Entry, EntryData, SharedEntry};
 use crate::session::lock::lock;
 use crate::session::marks::{self, Access};
 use crate::session::planning::Hosts;
@@ -55,11 +55,27 @@ pub fn apply_to_host(
     entry.reach_copies(hosts, Access::Make);
     entry.save()?;
     tell_copy_trouble(&mut entry, front);
+    let done = run_steps(hosts, host, &mut entry, &steps, look, options, front);
+    done.map_err(|problem| told(problem, Some(&entry)))?;
+    front.status(&format!("Done. `vmserial undo {}` takes it back.", entry.id));
+    Ok(())
+}
+
+/// Runs the steps, and sees that nothing is left to do.
+fn run_steps(
+    hosts: &dyn Hosts,
+    host: &HostRef,
+    entry: &mut Entry,
+    steps: &[Step],
+    look: &dyn Fn() -> Result<Vec<Step>, Problem>,
+    options: &ApplyOptions,
+    front: &mut dyn Front,
+) -> Result<(), Problem> {
     let runner = hosts.runner(host)?;
     for (index, step) in steps.iter().enumerate() {
         front.status(&format!("[{}/{}] {}", index + 1, steps.len(), step.summary));
         run_step(
-            &SharedEntry::new(&mut entry),
+            &SharedEntry::new(entry),
             index,
             runner.as_ref(),
             &options.interrupt,
@@ -71,6 +87,5 @@ pub fn apply_to_host(
             Problem::new(FailureKind::Host, message).hint("Somebody else may set it back: look at the host.")
         );
     }
-    front.status(&format!("Done. `vmserial undo {}` takes it back.", entry.id));
     Ok(())
 }

@@ -1,7 +1,7 @@
 # $1: path. $2: digest of the file as it must be, or none. $3: digest of the content on standard input, or remove.
 # $4: mode, $5: user:group, or - for those of the file that is there.
 [ -L "$1" ] && [ ! -e "$1" ] && { echo 'it is a symbolic link to nothing' >&2; exit 3; }
-file=$(readlink -f -- "$1") || exit 1
+file=$(readlink -f -- "$1") || { echo "there is no folder $(dirname -- "$1")" >&2; exit 1; }
 folder=$(dirname -- "$file")
 present() {
   if [ ! -e "$file" ]; then echo none; return; fi

@@ -53,10 +53,10 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A program on a pseudo terminal behind a Unix socket; ended when dropped.
-struct Terminal(Child);
+pub struct Terminal(Child);
 
 impl Terminal {
-    fn start(sandbox: &Sandbox, program: &str) -> Self {
+    pub fn start(sandbox: &Sandbox, program: &str) -> Self {
         let socket = sandbox.path("tty");
         let listen = format!("UNIX-LISTEN:{},unlink-early", socket.display());
         let exec = format!("EXEC:{program},pty,stderr,setsid,ctty,echo=1");

@@ -55,14 +55,7 @@ impl Tree {
     fn new(name: &str) -> Self {
         let sandbox = Sandbox::new();
         let root = sandbox.path("root");
-        let from = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/data/guest/trees")
-            .join(name);
-        for (path, bytes) in files(&from) {
-            let to = root.join(path);
-            fs::create_dir_all(to.parent().unwrap()).unwrap();
-            fs::write(to, bytes).unwrap();
-        }
+        copy_tree(name, &root);
         Self { sandbox, root }
     }
 
@@ -105,6 +98,18 @@ impl Tree {
         for (path, bytes) in &before {
             assert!(after[path] == *bytes, "{} differs", path.display());
         }
+    }
+}
+
+/// Copies a layout.
+pub fn copy_tree(name: &str, root: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/guest/trees")
+        .join(name);
+    for (path, bytes) in files(&from) {
+        let to = root.join(path);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(to, bytes).unwrap();
     }
 }
 

@@ -30,6 +30,7 @@ mod exec;
 mod faults;
 mod firewall;
 mod guest;
+mod guest_bad;
 mod guest_linux;
 mod guest_serial;
 mod guest_stage;
@@ -129,6 +130,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(telnet::trials());
     trials.extend(telnet_peers::trials());
     trials.extend(wine::trials());
+    trials.extend(guest_bad::trials());
     trials.extend(guest_linux::trials());
     trials.extend(guest_serial::trials());
     trials.extend(guest_stage::trials());

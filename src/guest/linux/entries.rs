@@ -12,6 +12,7 @@ use serde::Serialize;
 
 /// Where kernels to come take their arguments from (kernel-install).
 const CMDLINE: &str = "/etc/kernel/cmdline";
+const CMDLINE_FOLDER: &str = "/etc/kernel";
 
 /// Fedora's grub2-mkconfig rewrites the arguments of every entry, save that it appends GRUB_CMDLINE_LINUX_DEBUG to those with
 /// `debug` in their name.
@@ -86,7 +87,12 @@ pub(super) fn steps(
         {
             steps.extend(with_console(place, entry, &arguments, files)?);
         }
-        steps.extend(kernels_to_come(place, facts, &arguments, files));
+        if let Some(step) = kernels_to_come(place, facts, &arguments, files) {
+            // Without kernel-install nobody has made it.
+            let folder =
+                (!facts.has_path(CMDLINE_FOLDER)).then(|| place.folder(CMDLINE_FOLDER, Effect::NextBoot));
+            steps.extend(folder.into_iter().chain([step]));
+        }
     }
     if grub_folder.is_some() {
         steps.extend(kept_by_mkconfig(place, wish, files)?);

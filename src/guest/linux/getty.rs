@@ -12,7 +12,11 @@ const UNITS: &str = "/etc/systemd/system";
 
 /// Returns where the drop-in of a port's getty stands.
 pub fn drop_in_path(tty: &str) -> String {
-    format!("{UNITS}/serial-getty@{tty}.service.d/90-vmserial.conf")
+    format!("{}/90-vmserial.conf", folder(tty))
+}
+
+fn folder(tty: &str) -> String {
+    format!("{UNITS}/serial-getty@{tty}.service.d")
 }
 
 /// Plans a login as root without a password on this port.
@@ -52,8 +56,11 @@ pub fn steps(place: &Place, facts: &LinuxFacts, tty: &str, files: &Files) -> Res
             "systemd starts a login at boot on the kernel's consoles only, and {tty} is none (`--console {tty}`)"
         ));
     }
+    let folder = folder(tty);
+    let folder = (!facts.has_path(&folder)).then(|| place.folder(&folder, effect));
+    let files = folder.into_iter().chain([file]);
     if place.root.is_some() {
-        return Ok(vec![file]);
+        return Ok(files.collect());
     }
     let reload = || Invocation::changes("systemctl", ["daemon-reload"]);
     let unit = format!("serial-getty@{tty}.service");
@@ -75,7 +82,11 @@ pub fn steps(place: &Place, facts: &LinuxFacts, tty: &str, files: &Files) -> Res
             Effect::Live,
         );
         read.notes.push(format!("in force when {tty} is logged out of"));
-        return Ok(vec![ready(Undo::Run(reload())), file, read]);
+        return Ok([ready(Undo::Run(reload()))]
+            .into_iter()
+            .chain(files)
+            .chain([read])
+            .collect());
     }
     let script = "systemctl daemon-reload && systemctl restart \"$1\"";
     let restart = || Invocation::changes("sh", ["-c", script, "sh", &unit]);
@@ -88,7 +99,11 @@ pub fn steps(place: &Place, facts: &LinuxFacts, tty: &str, files: &Files) -> Res
     apply
         .notes
         .push(format!("whoever is logged in on {tty} is logged out"));
-    Ok(vec![ready(Undo::Run(restart())), file, apply])
+    Ok([ready(Undo::Run(restart()))]
+        .into_iter()
+        .chain(files)
+        .chain([apply])
+        .collect())
 }
 
 fn read_again() -> Undo {
@@ -128,13 +143,14 @@ mod tests {
             planned(&ssh, &facts(), "ttyS0", &Files::new()),
             [
                 "see that systemd takes its units",
+                "make the folder `/etc/systemd/system/serial-getty@ttyS0.service.d`",
                 "log in as root on ttyS0 without a password, by `/etc/systemd/system/serial-getty@ttyS0.service.d/90-vmserial.conf`",
                 "start the login on ttyS0 anew",
             ]
         );
         let serial = place(HostRef::Serial("unix:/x".to_owned()), None);
         let all = steps(&serial, &facts(), "ttyS0", &Files::new()).unwrap();
-        assert_eq!(all[2].summary, "let systemd read it");
+        assert_eq!(all[3].summary, "let systemd read it");
         assert!(all.iter().all(|step| match &step.action {
             Action::Run(run) => !run.arguments.iter().any(|word| word.contains("restart")),
             _ => true,
@@ -150,7 +166,7 @@ mod tests {
         let disk = place(HostRef::Local, Some("/mnt"));
         let layout = format!("observe 1\npath {UNITS}\nend 1\n");
         let seen = LinuxFacts::parse(&layout).unwrap();
-        assert_eq!(planned(&disk, &seen, "ttyS0", &Files::new()).len(), 1);
+        assert_eq!(planned(&disk, &seen, "ttyS0", &Files::new()).len(), 2);
     }
 
     #[test]

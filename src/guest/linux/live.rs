@@ -81,6 +81,20 @@ impl Place {
         }
     }
 
+    /// Makes the step that makes a folder; its undo takes it away if nobody has put anything there.
+    pub fn folder(&self, path: &str, effect: Effect) -> Step {
+        let run = |text| {
+            let there = self.path(path);
+            Invocation::changes("sh", script(text, &[there.as_str()]))
+        };
+        self.step(
+            format!("make the folder `{path}`"),
+            Action::Run(run("[ -d \"$1\" ] || mkdir -- \"$1\"")),
+            Undo::Run(run("rmdir -- \"$1\" 2>/dev/null || :")),
+            effect,
+        )
+    }
+
     /// Makes the step that gives a file this content (`None` takes it away); nothing if it has it.
     pub fn file(
         &self,

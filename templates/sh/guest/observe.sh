@@ -70,10 +70,11 @@ first machine-id "$r/etc/machine-id"
 [ -r "$r/etc/os-release" ] && lines os "$r/etc/os-release"
 for f in /boot/grub/grub.cfg /boot/grub2/grub.cfg /boot/grub/custom.cfg /boot/grub2/custom.cfg /boot/grub/grubenv \
   /boot/grub2/grubenv /etc/default/grub /etc/default/grub.d /etc/grub.d /etc/grub.d/40_custom /etc/grub.d/41_custom \
-  /etc/kernel/cmdline /etc/sysctl.d /etc/systemd/system /boot/loader/entries /boot/efi/loader/entries /efi/loader/entries \
+  /etc/kernel /etc/kernel/cmdline /etc/sysctl.d /etc/systemd/system /boot/loader/entries /boot/efi/loader/entries /efi/loader/entries \
   /boot/loader/loader.conf /boot/efi/loader/loader.conf /efi/loader/loader.conf /etc/sysconfig/bootloader; do
   [ -e "$r$f" ] && say path "$f"
 done
+for f in "$r"/etc/systemd/system/serial-getty@*.service.d; do [ -d "$f" ] && say path "${f#"$r"}"; done
 for d in /boot/loader/entries /boot/efi/loader/entries /efi/loader/entries; do
   for f in "$r$d"/*.conf; do [ -e "$f" ] && say entry "${f#"$r"}"; done
 done
