@@ -55,15 +55,15 @@ struct Guest {
 
 const DISKS: &str = r#"set -e
 mkdir "$1/keep" && cp /etc/passwd /etc/group "$1/keep"
-mount -t tmpfs -o size=1m none /etc && cp "$1"/keep/* /etc && cp -r "$1"/root/etc/. /etc
-mount -t tmpfs -o size=64k none /boot && cp -r "$1"/root/boot/. /boot
+mount -t tmpfs -o size=1m none /etc && cp "$1"/keep/* /etc && cp -r "$1"/tree/etc/. /etc
+mount -t tmpfs -o size=64k none /boot && cp -r "$1"/tree/boot/. /boot
 : > "$1/ready"
 exec cat"#;
 
 impl Guest {
     fn new() -> Self {
         let sandbox = Sandbox::new();
-        copy_tree("fedora-41", &sandbox.path("root"));
+        copy_tree("fedora-41", &sandbox.path("tree"));
         let holder = Command::new("unshare")
             .args(["-rm", "sh", "-c", DISKS, "sh"])
             .arg(sandbox.path(""))
