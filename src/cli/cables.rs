@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use tokio::sync::broadcast::error::RecvError;
 
-/// Starts the bridge of each cable, tells their events, and ends with them: at Ctrl-C or SIGTERM.
+/// Starts the bridge of each cable, does what `when_ready` says once they wait for their VMs, tells their events, and ends with them: at Ctrl-C or SIGTERM.
 ///
 /// # Errors
 ///
@@ -25,6 +25,7 @@ pub fn run(
     joins: &[JoinSpec],
     context: &Context,
     ui: &mut Ui,
+    when_ready: impl FnOnce(&mut Ui) -> Result<(), Failure>,
 ) -> Result<ExitCode, Failure> {
     let cables: Vec<Cable> = joins
         .iter()
@@ -32,8 +33,10 @@ pub fn run(
         .collect::<Result<_, _>>()?;
     let (sender, events) = mpsc::channel::<(usize, SharedEvent)>();
     let (mut names, mut running) = (Vec::new(), Vec::new());
+    let mut waits = false;
     for (index, cable) in cables.into_iter().enumerate() {
         for endpoint in listened_for(&cable) {
+            waits = true;
             ui.status(&format!("{}: {endpoint} waits for its VM", cable.name));
         }
         let mut bridge = start_owned(&context.state, &cable.keys, cable.spec, Signals::Handled)?;
@@ -58,6 +61,15 @@ pub fn run(
     }
     drop(sender);
     ui.status("ready");
+    // VMs that come to us could not start before: now they can.
+    if waits && let Err(failure) = when_ready(ui) {
+        for bridge in running {
+            // A bridge that has ended already needs no stop.
+            let _ = bridge.handle.stop("what it was started for failed").wait();
+            bridge.join();
+        }
+        return Err(failure);
+    }
     for (index, event) in events {
         if ui.is_json() {
             ui.data_json(&json!({"join": names[index], "record": &*event}))?;

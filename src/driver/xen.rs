@@ -62,6 +62,8 @@ mod fact {
     pub const TAKEN: &str = "taken";
     /// The wanted ports that a running VM does not have yet, by number.
     pub const NOT_LIVE: &str = "not-live";
+    /// The wanted ports that connect to a socket on which somebody listens, by number.
+    pub const HEARD: &str = "heard";
     /// What a running VM's name is for xl.
     pub const NAME: &str = "name";
 }

@@ -26,6 +26,53 @@ pub fn tcp_listens(port: u16, runner: &dyn Runner, wait: &Wait) -> Result<bool, 
     }
 }
 
+/// How a Unix socket of a host stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnixListener {
+    /// Nobody listens on it, or nobody can tell.
+    None,
+    /// Somebody listens, and nobody is connected.
+    Waiting,
+    /// Somebody is connected to who listens.
+    Connected,
+}
+
+/// Tells how a Unix socket of a runner's host stands, without connecting to it.
+///
+/// # Errors
+///
+/// The host's.
+pub fn unix_listener(path: &str, runner: &dyn Runner, wait: &Wait) -> Result<UnixListener, RunError> {
+    let table = runner.read(&HostPath::new("/proc/net/unix"), wait)?;
+    let bytes = table.map(|table| table.bytes).unwrap_or_default();
+    Ok(in_unix(&String::from_utf8_lossy(&bytes), path))
+}
+
+/// Looks for a path in `/proc/net/unix` (proc(5)): `Num RefCount Protocol Flags Type St Inode Path`. A listener has the flag
+/// `__SO_ACCEPTCON`, a connection that it accepted its path and the state 03.
+fn in_unix(table: &str, path: &str) -> UnixListener {
+    let rows = table.lines().skip(1).filter_map(|line| {
+        // A path may have blanks; the columns before it have none.
+        let mut rest = line;
+        let mut fields = Vec::new();
+        for _ in 0..7 {
+            let (field, behind) = rest.trim_start().split_once(' ')?;
+            fields.push(field);
+            rest = behind;
+        }
+        (rest.trim_start() == path).then(|| (fields[3] == "00010000", fields[5] == "03"))
+    });
+    let rows: Vec<(bool, bool)> = rows.collect();
+    match (
+        rows.iter().any(|(listens, _)| *listens),
+        rows.iter().any(|(_, connected)| *connected),
+    ) {
+        (false, _) => UnixListener::None,
+        (true, false) => UnixListener::Waiting,
+        (true, true) => UnixListener::Connected,
+    }
+}
+
 /// Looks for a local port in the fourth column of `ss -ltnH`.
 fn in_ss(listing: &str, port: u16) -> bool {
     let suffix = format!(":{port}");
@@ -50,6 +97,22 @@ fn in_proc(table: &str, port: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unix_socket_is_found_by_its_path() {
+        let head = "Num       RefCount Protocol Flags    Type St Inode Path\n";
+        let listens = "0000000000000000: 00000002 00000000 00010000 0001 01 30711 /run/a b\n";
+        let accepted = "0000000000000000: 00000003 00000000 00000000 0001 03 30712 /run/a b\n";
+        let client = "0000000000000000: 00000003 00000000 00000000 0001 03 30713\n";
+        let of = |rows: &str| in_unix(&format!("{head}{rows}"), "/run/a b");
+        assert_eq!(of(&format!("{listens}{client}")), UnixListener::Waiting);
+        assert_eq!(
+            of(&format!("{client}{accepted}{listens}")),
+            UnixListener::Connected
+        );
+        assert_eq!(of(client), UnixListener::None);
+        assert_eq!(in_unix(&format!("{head}{listens}"), "/run/a"), UnixListener::None);
+    }
 
     #[test]
     fn a_listening_port_is_found_in_both_listings() {

@@ -192,6 +192,17 @@ pub fn run_spec(
     context: &Context,
     ui: &mut Ui,
 ) -> Result<ExitCode, Failure> {
+    run_spec_then(spec, keys, context, ui, |_| Ok(()))
+}
+
+/// The same, with something to be done as soon as all listeners are there. Where that fails, the bridge ends.
+pub fn run_spec_then(
+    spec: BridgeSpec,
+    keys: &[PortKey],
+    context: &Context,
+    ui: &mut Ui,
+    when_ready: impl FnOnce(&mut Ui) -> Result<(), Failure>,
+) -> Result<ExitCode, Failure> {
     let mut keys = keys.to_vec();
     let target = match &spec.target {
         TargetSource::Fixed(endpoint) => Some(endpoint.clone()),
@@ -229,6 +240,12 @@ pub fn run_spec(
         }
     }
     ui.status("ready");
+    if let Err(failure) = when_ready(ui) {
+        // A bridge that has ended already needs no stop.
+        let _ = running.handle.stop("what it was started for failed").wait();
+        running.join();
+        return Err(failure);
+    }
     tell_events(running, on_stdio, context.verbose > 0, ui)
 }
 

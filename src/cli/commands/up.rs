@@ -1,7 +1,7 @@
 //! `vmserial up`.
 
 use crate::cli::cables;
-use crate::cli::commands::setup::common::restart_level;
+use crate::cli::commands::setup::common::{may_restart, restart_level};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
 use crate::cli::target::targets_and_joins;
@@ -90,7 +90,14 @@ pub fn run(args: &UpArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Fa
         }
     }
     if !args.plan && !joins.is_empty() {
-        return cables::run(&hosts, &targets, &joins, context, ui);
+        return cables::run(&hosts, &targets, &joins, context, ui, |ui| {
+            let allowed = |target: &&TargetSpec| may_restart(target.restart);
+            let allowed: Vec<TargetSpec> = targets.iter().filter(allowed).cloned().collect();
+            if !allowed.is_empty() {
+                plan_and_apply(&hosts, &allowed, &options, ui)?;
+            }
+            Ok(())
+        });
     }
     Ok(ExitCode::SUCCESS)
 }

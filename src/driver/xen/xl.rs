@@ -5,11 +5,12 @@ use super::memory::Memory;
 use super::port::{each_by_itself, is_live, located, unless_missing};
 use super::{MAX_PORTS, XL, fact, no_toolstack, wanted_endpoint};
 use crate::model::{
-    EndpointSpec, FailureKind, HostPath, Invocation, Observed, ObservedFile, ObservedHost, ObservedPort,
-    PortIndex, PowerState, Problem, TargetSpec, Wait,
+    Address, EndpointSpec, FailureKind, HostPath, Invocation, Observed, ObservedFile, ObservedHost,
+    ObservedPort, PortIndex, PowerState, Problem, Role, TargetSpec, Wait,
 };
 use crate::render::edit::EditError;
 use crate::render::xl_cfg::{XlCfg, devices};
+use crate::runner::listening::{UnixListener, unix_listener};
 use crate::runner::local::must_succeed;
 use crate::runner::{RunError, Runner};
 use std::collections::BTreeMap;
@@ -90,7 +91,28 @@ fn vm(
         facts.insert(fact::NO_PORT.to_owned(), reason);
     }
     let present = present(&cfg)?;
-    let mut not_live = Vec::new();
+    let (mut not_live, mut heard) = (Vec::new(), Vec::new());
+    for spec in &target.ports {
+        let endpoint = wanted_endpoint(
+            target,
+            spec.port,
+            of_port(&present, spec.port).and_then(endpoint_of),
+        );
+        let (Address::Unix(path), Some(Role::Connect)) = (&endpoint.address, endpoint.role) else {
+            continue;
+        };
+        let listener = unix_listener(&path.to_string_lossy(), runner, wait)?;
+        if listener != UnixListener::None {
+            heard.push(spec.port.to_string());
+        }
+        // QEMU connects once, when it starts.
+        if listener == UnixListener::Waiting && domain.is_some() {
+            not_live.push(spec.port.to_string());
+        }
+    }
+    if !heard.is_empty() {
+        facts.insert(fact::HEARD.to_owned(), heard.join(" "));
+    }
     if let Some(domain) = domain {
         facts.insert(fact::DOMAIN.to_owned(), domain.id.clone());
         for spec in &target.ports {

@@ -54,7 +54,12 @@ pub(super) fn stages(
         false => set_up(wanted, &cfg)?,
     };
     let fact = |name: &str| observed.facts.get(name).map(String::as_str);
-    let connects = change.endpoints.iter().any(|one| one.role == Some(Role::Connect));
+    // A VM that connects does not start while nobody listens.
+    let heard: Vec<&str> = fact(fact::HEARD).unwrap_or_default().split(' ').collect();
+    let ports = wanted.ports.iter().zip(&change.endpoints);
+    let connects = ports.into_iter().any(|(port, endpoint)| {
+        endpoint.role == Some(Role::Connect) && !heard.contains(&port.port.to_string().as_str())
+    });
     let restarts = wanted.restart != RestartPolicy::Never && !connects;
     let pending = !context.remove && restarts && fact(fact::NOT_LIVE).is_some();
     let was_running = context.power_at_start == PowerState::Running;

@@ -33,6 +33,11 @@ pub fn trials() -> Vec<Trial> {
             two_vms_as_the_seed_has_them_are_joined,
         ),
         trial(
+            "running_vms_are_restarted_behind_their_cable",
+            left_out(),
+            running_vms_are_restarted_behind_their_cable,
+        ),
+        trial(
             "two_vms_are_joined_by_the_shipped_profile_over_ssh",
             missing().or_else(left_out),
             two_vms_are_joined_by_the_shipped_profile_over_ssh,
@@ -159,6 +164,29 @@ fn two_vms_as_the_seed_has_them_are_joined() {
     bridge.wait_line("Nothing to change.");
     bridge.wait_line("ready");
     lab.every_order(bridge);
+}
+
+/// Both run without the seed's lines, which are in their files since: the cable is there first, then both are created anew.
+fn running_vms_are_restarted_behind_their_cable() {
+    let lab = Lab::new(&without_a_port(DEBUGGEE), DEBUGGER);
+    let folder = lab.host.sandbox.path("").display().to_string();
+    for vm in ["debuggee", "debugger"] {
+        lab.create(vm);
+        let cfg = lab.host.sandbox.path(&format!("{vm}.cfg"));
+        let text = fs::read_to_string(&cfg).unwrap();
+        fs::write(&cfg, format!("{text}serial = 'unix:{folder}windows-{vm}'\n")).unwrap();
+    }
+    let line = "setup xen --vm ./debuggee.cfg --join ./debugger.cfg --yes --restart hard";
+    let mut bridge = lab.host.sandbox.start(line.split_whitespace());
+    bridge.wait_line("ready");
+    for _ in 0..2 {
+        bridge.wait_line("` again");
+    }
+    lab.talk();
+    let id = lab.host.tool("xl domid windows-debugger").stdout;
+    assert!(["3", "4"].contains(&id.trim()), "{id}");
+    bridge.signal("TERM");
+    assert_eq!(bridge.wait_end_with_input_open(), 0, "{}", bridge.said());
 }
 
 fn two_vms_are_joined_by_the_shipped_profile_over_ssh() {

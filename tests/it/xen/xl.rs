@@ -18,6 +18,10 @@ pub fn trials() -> Vec<Trial> {
         trial("xl_restarts_as_allowed", xl_restarts_as_allowed),
         trial("xl_pseudo_terminal_is_followed", xl_pseudo_terminal_is_followed),
         trial(
+            "xl_vm_that_connects_is_restarted_behind_the_bridge",
+            xl_vm_that_connects_is_restarted_behind_the_bridge,
+        ),
+        trial(
             "xl_vm_that_connects_is_waited_for",
             xl_vm_that_connects_is_waited_for,
         ),
@@ -158,6 +162,56 @@ fn xl_pseudo_terminal_is_followed() {
 }
 
 /// The seed's form: a bare `unix:/path`, which QEMU connects to at its start.
+/// The form of the seed on a VM that runs: the bridge is there first, then the VM loses its power and comes.
+fn xl_vm_that_connects_is_restarted_behind_the_bridge() {
+    let lab = Lab::new(DEBUGGER);
+    lab.create();
+    let vm = lab.host.sandbox.endpoint("connect:unix", "vm");
+    let served = lab.host.sandbox.endpoint("listen:unix", "client");
+    let line = format!("setup xen --vm ./vm.cfg --endpoint {vm} --as kd --serve {served} --yes");
+    let id = || {
+        lab.host
+            .tool("xl domid windows-debugger")
+            .stdout
+            .trim()
+            .to_owned()
+    };
+    for (level, domain, first) in [
+        ("graceful", "2", "start the bridge before the VM"),
+        // The bridge was gone for a while: QEMU connects once, when it starts.
+        ("hard", "3", "Nothing to change."),
+    ] {
+        let mut setup = lab
+            .host
+            .sandbox
+            .start(format!("{line} --restart {level}").split_whitespace());
+        setup.wait_line(first);
+        setup.wait_line("ready");
+        setup.wait_line("create `windows-debugger` again");
+        let mut client = connect(&lab.host.sandbox.path("client"));
+        crate::kit::wait_until("the VM answers", || {
+            use std::io::{Read, Write};
+            client.write_all(b"hello").unwrap();
+            let mut buffer = [0; 64];
+            client.read(&mut buffer).ok().filter(|count| *count > 0)
+        });
+        assert_eq!(id(), domain, "{}", setup.said());
+        // Somebody is connected: there is nothing to restart.
+        let again = lab.setup(&format!(
+            "--endpoint {vm} --as kd --yes --restart {level} --no-bridge"
+        ));
+        assert!(again.stderr.starts_with("Nothing to change.\n"), "{again:?}");
+        setup.signal("TERM");
+        assert_eq!(setup.wait_end_with_input_open(), 0, "{}", setup.said());
+    }
+    // Without a bridge nothing is restarted: the VM would not start.
+    let left = lab.setup(&format!(
+        "--endpoint {vm} --as kd --yes --restart hard --no-bridge"
+    ));
+    assert!(left.stderr.starts_with("Nothing to change.\n"), "{left:?}");
+    assert_eq!(id(), "3");
+}
+
 fn xl_vm_that_connects_is_waited_for() {
     let lab = Lab::new(DEBUGGER);
     let vm = lab.host.sandbox.endpoint("connect:unix", "vm");

@@ -381,7 +381,25 @@ impl Site {
         let mut spec = BridgeSpec::new(found.source, clients, port.policy);
         spec.break_means = found.break_means;
         spec.log.clone_from(&port.log);
-        bridge::run_spec(spec, &found.keys, context, ui)
+        // A VM that comes to us could not start before: now it can.
+        let comes = place
+            .as_ref()
+            .is_some_and(|place| place.role == Some(Role::Connect));
+        bridge::run_spec_then(spec, &found.keys, context, ui, |ui| {
+            match comes && may_restart(target.restart) {
+                true => self.apply(target, ui).map(drop),
+                false => Ok(()),
+            }
+        })
+    }
+}
+
+/// Tells whether somebody said that a VM may lose its power, or can say so.
+pub fn may_restart(policy: RestartPolicy) -> bool {
+    match policy {
+        RestartPolicy::Never => false,
+        RestartPolicy::Ask => on_terminal(),
+        RestartPolicy::Graceful | RestartPolicy::Hard => true,
     }
 }
 

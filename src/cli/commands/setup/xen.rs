@@ -1,6 +1,6 @@
 //! `vmserial setup xen`.
 
-use super::common::{CommonArgs, Site};
+use super::common::{CommonArgs, Site, may_restart};
 use super::firewall::FirewallArgs;
 use super::hyperv::secure_boot;
 use crate::cli::cables;
@@ -119,7 +119,17 @@ fn joined(
     if common.plan || common.no_bridge {
         return Ok(ExitCode::SUCCESS);
     }
-    cables::run(site.hosts.as_ref(), &targets, &[join], context, ui)
+    cables::run(
+        site.hosts.as_ref(),
+        &targets,
+        &[join],
+        context,
+        ui,
+        |ui| match may_restart(common.restart) {
+            true => site.apply_all(&targets, ui).map(drop),
+            false => Ok(()),
+        },
+    )
 }
 
 fn target(common: &CommonArgs, vm: Option<&String>) -> Result<TargetSpec, Failure> {
