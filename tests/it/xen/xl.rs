@@ -188,6 +188,7 @@ fn xl_vm_that_connects_is_restarted_behind_the_bridge() {
         setup.wait_line(first);
         setup.wait_line("ready");
         setup.wait_line("create `windows-debugger` again");
+        setup.wait_line("Done.");
         let mut client = connect(&lab.host.sandbox.path("client"));
         crate::kit::wait_until("the VM answers", || {
             use std::io::{Read, Write};
