@@ -1,27 +1,21 @@
 //! What is wanted of a guest's next boots: an entry of its own for kgdb, and a console on every kernel.
 
 pub(super) mod environment;
+mod generated;
 mod once;
 
 use self::once::once;
 use super::boot_loader::BootLoader;
 use super::facts::LinuxFacts;
-use super::grub::{self, GrubEntry};
 use super::live::{Files, Place, check_rights};
 use super::verdict::{Kgdb, kgdb};
-use crate::model::{Digest, EditOperation, FailureKind, FileEdit, FileFormat, Invocation, Problem};
+use crate::model::{Digest, EditOperation, FailureKind, FileEdit, FileFormat, Problem};
 use crate::plan::{Action, Effect, Step, Undo};
 use crate::render::environment::{RenderError, render};
 use serde::Serialize;
 
 /// What our entry is called where entries have names.
 pub const ENTRY_ID: &str = "vmserial-kgdb";
-
-/// Our block in files of others.
-const BLOCK: &str = "kgdb";
-
-/// Our block in GRUB's settings.
-const SETTINGS_BLOCK: &str = "settings";
 
 /// Our file among Debian's settings of GRUB. (Upstream's GRUB, and Fedora's and SUSE's, do not read that folder.)
 const DEBIAN_SETTINGS: &str = "/etc/default/grub.d/90-vmserial.cfg";
@@ -151,7 +145,7 @@ pub fn steps(
         check_entry(facts, entry)?;
     }
     let mut steps = match &loader {
-        BootLoader::Grub { folder } => grub_steps(place, facts, wish, folder, files)?,
+        BootLoader::Grub { folder } => generated::steps(place, facts, wish, folder, files)?,
         BootLoader::GrubBls { folder, entries } => {
             super::entries::steps(place, facts, wish, Some(folder), entries, files)?
         }
@@ -244,118 +238,6 @@ pub(super) fn text(files: &Files, path: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn grub_steps(
-    place: &Place,
-    facts: &LinuxFacts,
-    wish: &BootWish,
-    folder: &str,
-    files: &Files,
-) -> Result<Vec<Step>, Problem> {
-    let mut steps = Vec::new();
-    if let Some(entry) = &wish.entry {
-        let console = wish.console.as_ref().map(ConsoleWish::arguments);
-        steps.extend(grub_entry(
-            place,
-            facts,
-            (entry, console.as_deref()),
-            folder,
-            files,
-        )?);
-    }
-    steps.extend(grub_settings(place, facts, wish, folder, files)?);
-    Ok(steps)
-}
-
-/// An entry in `custom.cfg`, which GRUB itself reads at boot: nothing has to be generated, and the default entry stays.
-fn grub_entry(
-    place: &Place,
-    facts: &LinuxFacts,
-    (wish, console): (&EntryWish, Option<&str>),
-    folder: &str,
-    files: &Files,
-) -> Result<Option<Step>, Problem> {
-    let path = format!("{folder}/grub.cfg");
-    let configuration = text(files, &path);
-    if !configuration.contains("custom.cfg") {
-        let message = format!("`{path}` does not read `{folder}/custom.cfg`, where the entry would stand");
-        return Err(Problem::new(FailureKind::Precondition, message)
-            .hint("Put `/etc/grub.d/41_custom` back (package grub-common) and make it executable, then run `update-grub`."));
-    }
-    let entries = grub::entries(&configuration);
-    let model = grub::running_entry(&entries, facts).ok_or_else(|| no_model(&path, facts))?;
-    let arguments = crate::render::quote::kernel_arguments(&wish.text())
-        .map_err(|error| Problem::new(FailureKind::Usage, error.to_string()))?;
-    let text = rendered("guest/grub-entry.cfg", &EntryText::of(model, &arguments, console))?;
-    let summary = format!(
-        "add the boot entry `{ENTRY_ID}` to `{folder}/custom.cfg`, made from `{}`",
-        model.title
-    );
-    let path = format!("{folder}/custom.cfg");
-    edit(
-        place,
-        summary,
-        &path,
-        FileFormat::Marked,
-        &[(BLOCK, Some(&text))],
-        files,
-    )
-}
-
-fn no_model(path: &str, facts: &LinuxFacts) -> Problem {
-    let kernel = facts.kernel.as_deref().unwrap_or("that is installed");
-    Problem::new(FailureKind::Precondition, format!("`{path}` has no entry of the kernel {kernel}, from which ours would be made"))
-        .hint("Boot the guest from its menu once; a kernel that QEMU was given by `-kernel` takes its arguments from `append`.")
-}
-
-#[derive(Serialize)]
-struct EntryText<'a> {
-    mark: &'a str,
-    title: String,
-    id: &'a str,
-    body: Vec<String>,
-}
-
-impl EntryText<'_> {
-    /// The console that is wanted too is on its line as it will be on the model's.
-    fn of(model: &GrubEntry, arguments: &str, console: Option<&str>) -> Self {
-        let body = model.body.iter().filter(|line| {
-            // They would make ours the default, or count it as a failed boot.
-            !matches!(line.trim(), "savedefault" | "recordfail")
-        });
-        Self {
-            mark: MARK,
-            title: format!("{}, kgdb", model.title),
-            id: ENTRY_ID,
-            body: body
-                .map(|line| {
-                    let word = line.split_whitespace().next().unwrap_or_default();
-                    match word.starts_with("linux") {
-                        true => format!("{} {arguments}", on_line(line.trim_end(), console)),
-                        false => line.trim_end().to_owned(),
-                    }
-                })
-                .collect(),
-        }
-    }
-}
-
-/// Puts a console on a line of GRUB that loads a kernel, behind the kernel's file.
-fn on_line(line: &str, console: Option<&str>) -> String {
-    let Some(console) = console else {
-        return line.to_owned();
-    };
-    let start = line.len() - line.trim_start().len();
-    let mut words = line[start..].splitn(3, char::is_whitespace);
-    match (words.next(), words.next()) {
-        (Some(command), Some(kernel)) => format!(
-            "{}{command}\t{kernel} {}",
-            &line[..start],
-            with_arguments(words.next().unwrap_or_default(), console)
-        ),
-        _ => line.to_owned(),
-    }
-}
-
 /// Takes other settings of these consoles out of a command line and puts ours at its end.
 pub(super) fn with_arguments(line: &str, arguments: &str) -> String {
     let ours: Vec<&str> = arguments.split_whitespace().collect();
@@ -372,92 +254,6 @@ pub(super) fn with_arguments(line: &str, arguments: &str) -> String {
     let kept = line.split_whitespace().filter(|word| !is_ours(word));
     let words: Vec<&str> = kept.chain(ours.iter().copied()).collect();
     words.join(" ")
-}
-
-#[derive(Serialize)]
-struct Settings {
-    console: Option<String>,
-    menu: bool,
-    unit: Option<String>,
-    baud: String,
-}
-
-/// Settings from which every kernel's entries are generated, those of kernels to come too.
-fn grub_settings(
-    place: &Place,
-    facts: &LinuxFacts,
-    wish: &BootWish,
-    folder: &str,
-    files: &Files,
-) -> Result<Vec<Step>, Problem> {
-    if wish.console.is_none() && !wish.menu && wish.menu_on.is_none() {
-        return Ok(Vec::new());
-    }
-    let (unit, baud) = wish.menu_on.unzip();
-    let text = rendered(
-        "guest/grub-default.cfg",
-        &Settings {
-            console: wish.console.as_ref().map(ConsoleWish::arguments),
-            menu: wish.menu,
-            unit: unit.map(|unit| unit.to_string()),
-            baud: baud.unwrap_or_default().to_string(),
-        },
-    )?;
-    let debian = facts.has_path("/etc/default/grub.d");
-    let path = if debian { DEBIAN_SETTINGS } else { SETTINGS };
-    let what = [
-        wish.console
-            .as_ref()
-            .map(|console| format!("`{}` on every kernel", console.arguments())),
-        wish.menu.then(|| "the menu for 5 s".to_owned()),
-        wish.menu_on.map(|(unit, _)| format!("the menu on ttyS{unit}")),
-    ];
-    let what: Vec<String> = what.into_iter().flatten().collect();
-    let summary = format!("set {} in `{path}`", what.join(", "));
-    let Some(set) = edit(
-        place,
-        summary,
-        path,
-        FileFormat::Marked,
-        &[(SETTINGS_BLOCK, Some(&text))],
-        files,
-    )?
-    else {
-        return Ok(Vec::new());
-    };
-    let program = ["update-grub", "grub2-mkconfig", "grub-mkconfig"]
-        .into_iter()
-        .find(|name| facts.has_program(name));
-    let Some(program) = program.filter(|_| place.root.is_none()) else {
-        let mut set = set;
-        set.notes.push(
-            "its effect comes when the guest generates its grub.cfg again (`update-grub`, `grub2-mkconfig`)"
-                .to_owned(),
-        );
-        return Ok(vec![set]);
-    };
-    let target = format!("{folder}/grub.cfg");
-    let generate = |to: &str| match program {
-        "update-grub" if to == target => Invocation::changes("update-grub", Vec::<String>::new()),
-        "update-grub" => Invocation::changes("grub-mkconfig", ["-o", to]),
-        _ => Invocation::changes(program, ["-o", to]),
-    };
-    // An undo goes backwards: what is done first is taken back last, when the settings are as they were.
-    let check = place.step(
-        "check that GRUB's configuration can be generated",
-        Action::Run(generate("/dev/null")),
-        Undo::Run(generate(&target)),
-        Effect::Live,
-    );
-    let regenerate = place.step(
-        format!("generate `{target}`"),
-        Action::Run(generate(&target)),
-        Undo::Nothing {
-            reason: "it is generated again when the settings are back".to_owned(),
-        },
-        Effect::NextBoot,
-    );
-    Ok(vec![check, set, regenerate])
 }
 
 impl EntryWish {

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::guest::linux::live::Files;
-use crate::model::HostRef;
+use crate::model::{HostRef, Invocation};
 use crate::render;
 
 const DEBIAN: &str = include_str!("../../../../tests/data/guest/debian-12.grub.cfg");
@@ -26,7 +26,7 @@ fn facts(more: &str) -> LinuxFacts {
 }
 
 const GRUB: &str = "path /boot/grub/grub.cfg\npath /etc/default/grub\npath /etc/default/grub.d\nos ID=debian\n\
-    program update-grub\nprogram grub-mkconfig\nprogram grub-reboot\nprogram grub-editenv\nmount /dev/vda1 / ext4 rw 0 0\n";
+    program update-grub\nprogram grub-mkconfig\nprogram grub-reboot\nprogram grub-editenv\nprogram grub-script-check\nmount /dev/vda1 / ext4 rw 0 0\n";
 
 fn entry() -> EntryWish {
     EntryWish {
@@ -72,7 +72,8 @@ fn shown(files: &Files, path: &str) -> String {
 fn debian_gets_an_entry_made_from_the_running_kernel_s() {
     let steps_of = |files: &Files| steps(&place(), &facts(GRUB), &wish(), files).unwrap();
     let first = steps_of(&debian());
-    assert_eq!(first.len(), 1);
+    let checked = Invocation::reads("grub-script-check", ["/boot/grub/custom.cfg"]);
+    assert_eq!((first.len(), &first[1].action), (2, &Action::Run(checked)));
     assert_eq!(
         first[0].summary,
         "add the boot entry `vmserial-kgdb` to `/boot/grub/custom.cfg`, made from `Debian GNU/Linux`"
@@ -180,7 +181,7 @@ fn once_is_refused_where_grub_could_not_take_it_back() {
     let once = BootWish { once: true, ..wish() };
     let good = steps(&place(), &facts(GRUB), &once, &debian()).unwrap();
     assert_eq!(
-        good[1].action,
+        good[2].action,
         Action::Run(Invocation::changes("grub-reboot", [ENTRY_ID]))
     );
     let table = [
