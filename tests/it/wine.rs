@@ -3,7 +3,7 @@
 
 #[cfg(unix)]
 #[path = "wine/console.rs"]
-mod console;
+pub mod console;
 #[cfg(unix)]
 #[path = "wine/debug.rs"]
 mod debug;

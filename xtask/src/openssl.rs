@@ -51,7 +51,7 @@ pub fn ensure(target: &str) -> Result<PathBuf> {
         return Ok(folder);
     }
     say(&format!(
-        "windows: building OpenSSL {}, once (4 minutes of two processors)",
+        "windows: building OpenSSL {}, once (several minutes)",
         openssl_src::version()
     ));
     let beside = parent.join("new");

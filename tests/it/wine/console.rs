@@ -63,15 +63,17 @@ fn the_console_comes_back_as_it_was() {
 }
 
 /// A Windows program on a terminal: its console, which Wine has only there.
-struct OnTerminal {
+pub struct OnTerminal {
     child: Child,
-    keys: File,
+    pub keys: File,
     screen: Receiver<Vec<u8>>,
     shown: Vec<u8>,
+    /// So much of it was waited for.
+    passed: usize,
 }
 
 impl OnTerminal {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -106,6 +108,7 @@ impl OnTerminal {
             keys,
             screen,
             shown: Vec::new(),
+            passed: 0,
         }
     }
 
@@ -121,21 +124,45 @@ impl OnTerminal {
                     return rest[..end].trim().to_owned();
                 }
             }
-            match self
-                .screen
-                .recv_timeout(until.saturating_duration_since(Instant::now()))
-            {
-                Ok(bytes) => self.shown.extend(bytes),
-                Err(error) => panic!(
-                    "no `{part}` ({error}): {:?}",
-                    String::from_utf8_lossy(&self.shown)
-                ),
+            self.more(part, until);
+        }
+    }
+
+    /// Waits until the screen has shown `part`, behind what was waited for so before.
+    pub fn shows(&mut self, part: &str) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let at = self.shown[self.passed..]
+                .windows(part.len())
+                .position(|shown| shown == part.as_bytes());
+            if let Some(at) = at {
+                self.passed += at + part.len();
+                return;
             }
+            self.more(part, until);
+        }
+    }
+
+    /// All that the screen has shown.
+    pub fn said(&self) -> String {
+        String::from_utf8_lossy(&self.shown).into_owned()
+    }
+
+    fn more(&mut self, part: &str, until: Instant) {
+        match self
+            .screen
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            Ok(bytes) => self.shown.extend(bytes),
+            Err(error) => panic!(
+                "no `{part}` ({error}): {:?}",
+                String::from_utf8_lossy(&self.shown)
+            ),
         }
     }
 
     /// Waits for its end and returns its exit code.
-    fn end(&mut self) -> Option<i32> {
+    pub fn end(&mut self) -> Option<i32> {
         crate::kit::wait_until("the Windows program ends", || {
             self.child.try_wait().unwrap().map(|status| status.code())
         })

@@ -6,10 +6,12 @@ use super::{Host, UUID, free_port};
 use crate::kit::{Sandbox, wait_until};
 use crate::ssh_users::{self, ADMIN, ONE_QUESTION, PASSWORD};
 use crate::sshd;
+use crate::wine::console::OnTerminal;
 use crate::wine::place::{command, testkit, windows_path};
 use crate::wine::rig::{Program, pipe_name, trial, wired};
 use libtest_mimic::Trial;
 use std::fs;
+use std::io::Write as _;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -45,6 +47,13 @@ pub fn trials() -> Vec<Trial> {
             trial(
                 "a_password_of_the_profile_opens_its_own_ssh",
                 a_password_of_the_profile_opens_its_own_ssh,
+            ),
+        ),
+        (
+            with_users,
+            trial(
+                "a_password_is_typed_on_the_console",
+                a_password_is_typed_on_the_console,
             ),
         ),
     ];
@@ -248,7 +257,8 @@ fn join(near: TcpStream, far: UnixStream) {
     });
 }
 
-fn a_password_of_the_profile_opens_its_own_ssh() {
+/// A host whose users have nothing but a password.
+fn with_passwords() -> Host {
     let mut host = Host::xapi();
     let far = host.sandbox.path("far");
     fs::rename(host.sandbox.path("bin"), &far).unwrap();
@@ -256,6 +266,30 @@ fn a_password_of_the_profile_opens_its_own_ssh() {
     let ways = "PasswordAuthentication yes\nKbdInteractiveAuthentication no\nPubkeyAuthentication no\n";
     host.server = Some(ssh_users::start(&host.sandbox, ONE_QUESTION, ways));
     give(&host, None, Some("known_hosts"));
+    host
+}
+
+fn a_password_is_typed_on_the_console() {
+    let host = with_passwords();
+    let destination = destination(ADMIN, &host);
+    let line = format!(
+        "setup xen --host {destination} --vm win11-dev --as kd --endpoint listen:tcp:127.0.0.1:7001 --plan"
+    );
+    let words: Vec<&str> = line.split(' ').collect();
+    let mut command = at_home(&host.sandbox, &words);
+    command.env("LC_ALL", "C.UTF-8");
+    let mut console = OnTerminal::start(command);
+    for typed in ["mistyped", PASSWORD] {
+        console.shows(&format!("Password of {ADMIN} on {destination}:"));
+        console.keys.write_all(format!("{typed}\r").as_bytes()).unwrap();
+    }
+    console.shows("hvm_serial");
+    assert_eq!(console.end(), Some(0));
+    assert!(!console.said().contains("mistyped"), "{}", console.said());
+}
+
+fn a_password_of_the_profile_opens_its_own_ssh() {
+    let host = with_passwords();
     let destination = destination(ADMIN, &host);
     let profile = format!(
         "version: 1\nhosts: {{far: {{hypervisor: xen, ssh: \"{destination}\", password: {{env: LAB_PASSWORD}}}}}}\ntargets:\n  \
