@@ -41,6 +41,7 @@ pub mod planted;
 pub mod port_ear;
 pub mod port_key;
 pub mod resume;
+pub mod sac;
 pub mod serial;
 pub mod serve;
 mod side_by_side;

@@ -63,10 +63,7 @@ impl Hosts for RealHosts {
             HostRef::Local => Ok(Box::new(Local::new())),
             HostRef::Ssh(destination) => Ok(Box::new(SshRunner::new(destination))),
             HostRef::Serial(endpoint) => Ok(Box::new(self.consoles.runner(endpoint))),
-            HostRef::Sac(endpoint) => Err(Problem::new(
-                FailureKind::Precondition,
-                format!("no way {endpoint}"),
-            )),
+            HostRef::Sac(endpoint) => Ok(Box::new(self.consoles.sac_runner(endpoint))),
             HostRef::Direct { vm, host } => Ok(Box::new(DirectRunner::new(vm, self.runner(host)?))),
         }
     }

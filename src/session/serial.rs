@@ -12,6 +12,7 @@ use crate::runner::ssh::options::login;
 use crate::runner::{FileSnapshot, Output, ProcessRef, ReadWrite, RunError, Runner, Status};
 use crate::session::join::{JoinedPort, join_or_open};
 use crate::session::port_key::PortKey;
+use crate::session::sac::{SacConsoles, SacRunner};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ const LOOK: Duration = Duration::from_millis(100);
 pub struct Consoles {
     state: PathBuf,
     open: Mutex<HashMap<String, Arc<Mutex<Option<Console>>>>>,
+    sac: SacConsoles,
 }
 
 impl fmt::Debug for Consoles {
@@ -50,7 +52,13 @@ impl Consoles {
         Self {
             state,
             open: Mutex::default(),
+            sac: SacConsoles::default(),
         }
+    }
+
+    /// Returns the runner of the Windows guest behind a port with its administration console (SAC). Nobody logs in yet.
+    pub fn sac_runner(&self, endpoint: &str) -> SacRunner {
+        self.sac.runner(endpoint, &self.state)
     }
 
     /// Returns the runner of the guest behind a port. Nobody logs in yet.
@@ -200,7 +208,7 @@ struct Console {
 }
 
 /// The port's bytes, with a clock that begins with it.
-struct Wire {
+pub(super) struct Wire {
     runtime: tokio::runtime::Runtime,
     stream: crate::bridge::sys::NativeStream,
     received: Vec<u8>,
@@ -212,11 +220,43 @@ fn host(what: &str, error: &std::io::Error) -> Problem {
 }
 
 impl Wire {
-    fn now(&self) -> Duration {
+    /// Joins the port or opens it.
+    ///
+    /// # Errors
+    ///
+    /// The port's refusal.
+    pub(super) fn open(endpoint: &str, state: &std::path::Path) -> Result<(Self, JoinedPort), Problem> {
+        let spec: EndpointSpec = endpoint
+            .parse()
+            .map_err(|error| Problem::new(FailureKind::Usage, format!("{error}")))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| host("start a runtime", &error))?;
+        let port = join_or_open(state, &[PortKey::of_endpoint(&spec)], || {
+            let mut bridge = BridgeSpec::to(spec.clone(), Vec::new(), Policy::Console);
+            bridge.break_means = BreakMeans::native_of(&spec);
+            Ok(bridge)
+        })?;
+        let deadline = Deadline::after(Instant::now(), OWNER);
+        let attached = runtime.block_on(async {
+            let client = ControlClient::connect_until(&port.owner.socket, deadline).await?;
+            client.attach(Mode::Rw, Since::Now, false, deadline).await
+        })?;
+        let wire = Self {
+            runtime,
+            stream: attached.stream,
+            received: attached.received,
+            begun: Instant::now(),
+        };
+        Ok((wire, port))
+    }
+
+    pub(super) fn now(&self) -> Duration {
         self.begun.elapsed()
     }
 
-    fn send(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> Result<(), Problem> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -232,7 +272,7 @@ impl Wire {
     }
 
     /// Waits until something but white space has come.
-    fn wait_for_words(&mut self, wait: &Wait) -> Result<(), Problem> {
+    pub(super) fn wait_for_words(&mut self, wait: &Wait) -> Result<(), Problem> {
         loop {
             let until = self.now() + LOOK;
             if !self.receive(until, wait)?.trim_ascii().is_empty() {
@@ -242,7 +282,7 @@ impl Wire {
     }
 
     /// Returns what came until then, or nothing.
-    fn receive(&mut self, until: Duration, wait: &Wait) -> Result<Vec<u8>, Problem> {
+    pub(super) fn receive(&mut self, until: Duration, wait: &Wait) -> Result<Vec<u8>, Problem> {
         if !self.received.is_empty() {
             return Ok(std::mem::take(&mut self.received));
         }
@@ -287,32 +327,9 @@ fn lost(why: &str) -> Problem {
 impl Console {
     /// Joins the port or opens it, and logs in.
     fn open(endpoint: &str, state: &std::path::Path, wait: &Wait) -> Result<Self, Problem> {
-        let spec: EndpointSpec = endpoint
-            .parse()
-            .map_err(|error| Problem::new(FailureKind::Usage, format!("{error}")))?;
         let credentials = credentials(endpoint)?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| host("start a runtime", &error))?;
-        let port = join_or_open(state, &[PortKey::of_endpoint(&spec)], || {
-            let mut bridge = BridgeSpec::to(spec.clone(), Vec::new(), Policy::Console);
-            bridge.break_means = BreakMeans::native_of(&spec);
-            Ok(bridge)
-        })?;
-        let deadline = Deadline::after(Instant::now(), OWNER);
-        let attached = runtime.block_on(async {
-            let client = ControlClient::connect_until(&port.owner.socket, deadline).await?;
-            client.attach(Mode::Rw, Since::Now, false, deadline).await
-        })?;
-        let mut wire = Wire {
-            runtime,
-            stream: attached.stream,
-            received: attached.received,
-            begun: Instant::now(),
-        };
-        let seed = Digest::of(format!("{endpoint}{}{:?}", std::process::id(), Instant::now()).as_bytes());
-        let mark = Mark::new(u64::from_str_radix(&seed.as_str()[..16], 16).unwrap_or_default());
+        let (mut wire, port) = Wire::open(endpoint, state)?;
+        let mark = new_mark(endpoint);
         let mut login = Login::new(credentials, mark.clone(), wire.now());
         loop {
             wire.send(&login.take_output())?;
@@ -394,8 +411,14 @@ impl Drop for Console {
     }
 }
 
+/// Makes a mark that nobody else has.
+pub(super) fn new_mark(endpoint: &str) -> Mark {
+    let seed = Digest::of(format!("{endpoint}{}{:?}", std::process::id(), Instant::now()).as_bytes());
+    Mark::new(u64::from_str_radix(&seed.as_str()[..16], 16).unwrap_or_default())
+}
+
 /// Fetches who logs in, as the profile or the command line says.
-fn credentials(endpoint: &str) -> Result<Credentials, Problem> {
+pub(super) fn credentials(endpoint: &str) -> Result<Credentials, Problem> {
     let known = login(endpoint);
     let password = known.password.as_ref().map(fetch).transpose()?;
     Ok(Credentials {

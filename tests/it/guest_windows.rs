@@ -3,6 +3,7 @@
 
 mod direct;
 mod refusals;
+mod sac;
 mod ways;
 
 use crate::kit::{Ended, Sandbox, is_fast};
@@ -37,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
     ];
     trials.extend(direct::trials());
     trials.extend(refusals::trials());
+    trials.extend(sac::trials());
     trials.extend(ways::trials());
     trials
 }

@@ -14,6 +14,11 @@ impl Hidden {
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
+
+    /// Returns it, for the one who types it.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Hidden {

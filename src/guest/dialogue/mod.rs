@@ -4,10 +4,14 @@
 //! the guest may reboot in the middle. Nothing that is sent is ever logged.
 
 mod agent;
+mod cmd;
 mod frame;
 mod login;
+mod sac;
 mod text;
 
 pub use agent::{Agent, AgentFailure, Said};
+pub use cmd::{CmdAgent, CmdFailure, CmdSaid};
 pub use frame::Mark;
 pub use login::{Credentials, Hidden, LoggedIn, Login, LoginFailure};
+pub use sac::SacLogin;
