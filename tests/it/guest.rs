@@ -10,7 +10,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Makes a trial that needs the guest, and says why it cannot run where it cannot.
 pub fn trial(name: &str, test: fn()) -> Trial {
@@ -58,7 +58,8 @@ pub fn folder() -> Option<PathBuf> {
     let built = std::fs::read_dir(cache.join("guest"))
         .ok()?
         .flatten()
-        .map(|entry| entry.path());
+        .map(|entry| entry.path())
+        .filter(|folder| folder.join("bzImage").exists());
     built.filter(complete).max_by_key(|folder| {
         std::fs::metadata(folder.join("complete"))
             .and_then(|file| file.modified())
@@ -81,7 +82,8 @@ pub struct Tap {
 }
 
 impl Tap {
-    fn new(port: &Path, path: PathBuf) -> Self {
+    /// Taps a port; clients come to `path`.
+    pub fn new(port: &Path, path: PathBuf) -> Self {
         let port = connect(port);
         port.set_read_timeout(None).expect("no deadline");
         let listener = UnixListener::bind(&path).expect("a socket for the tap");
@@ -161,12 +163,17 @@ impl Tap {
 
     /// Waits until the guest was sent `part` after the mark.
     pub fn wait_to_guest(&self, mark: (usize, usize), part: &str) {
-        self.wait(part, |log| &log.to_guest[mark.0..]);
+        self.wait(part, PATIENCE, |log| &log.to_guest[mark.0..]);
     }
 
     /// Waits until the guest sent `part` after the mark, and returns all that it sent.
     pub fn wait_from_guest(&self, mark: (usize, usize), part: &str) -> String {
-        self.wait(part, |log| &log.from_guest[mark.1..]);
+        self.wait_from_guest_within(mark, part, PATIENCE)
+    }
+
+    /// The same where it may take longer.
+    pub fn wait_from_guest_within(&self, mark: (usize, usize), part: &str, patience: Duration) -> String {
+        self.wait(part, patience, |log| &log.from_guest[mark.1..]);
         self.guest_sent(mark)
     }
 
@@ -177,8 +184,8 @@ impl Tap {
         });
     }
 
-    fn wait(&self, part: &str, of: impl Fn(&Log) -> &[u8]) {
-        let until = Instant::now() + PATIENCE;
+    fn wait(&self, part: &str, patience: Duration, of: impl Fn(&Log) -> &[u8]) {
+        let until = Instant::now() + patience;
         let mut log = self.log.0.lock().unwrap();
         while !contains(of(&log), part.as_bytes()) {
             let left = until.saturating_duration_since(Instant::now());
@@ -363,28 +370,28 @@ impl Guest {
 
     /// Starts a gdb with the kernel's symbols.
     pub fn gdb(&self) -> Gdb {
-        let mut command = Command::new("gdb");
-        command.args(["-nx", "-q"]).arg(self.folder.join("vmlinux"));
-        for setting in ["pagination off", "confirm off", "remotetimeout 5", "width 0"] {
-            command.args(["-ex", &format!("set {setting}")]);
-        }
-        Gdb {
-            program: Running::start(&mut command),
-            marks: 0,
-        }
+        Gdb::with_symbols(&self.folder.join("vmlinux"))
     }
 }
 
 /// Has QEMU do something, over a connection that is closed at once.
 pub fn qmp_command(socket: &Path, command: &str) {
+    qmp_ask(socket, &format!("{{\"execute\":\"{command}\"}}"));
+}
+
+/// The same with a whole request, and returns the answer's line.
+pub fn qmp_ask(socket: &Path, request: &str) -> String {
     let mut stream = connect(socket);
     read_until(&mut stream, b"\r\n");
-    for command in ["qmp_capabilities", command] {
-        stream
-            .write_all(format!("{{\"execute\":\"{command}\"}}\n").as_bytes())
-            .unwrap();
-        read_until(&mut stream, b"\"return\"");
+    let mut answer = Vec::new();
+    for request in ["{\"execute\":\"qmp_capabilities\"}", request] {
+        stream.write_all(format!("{request}\n").as_bytes()).unwrap();
+        answer = read_until(&mut stream, b"\"return\"");
+        if !answer.ends_with(b"\n") {
+            answer.extend(read_until(&mut stream, b"\n"));
+        }
     }
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 impl Drop for Guest {
@@ -402,6 +409,16 @@ pub struct Gdb {
 }
 
 impl Gdb {
+    /// Starts a gdb with the symbols of a kernel.
+    pub fn with_symbols(kernel: &Path) -> Self {
+        let mut command = Command::new("gdb");
+        command.args(["-nx", "-q"]).arg(kernel);
+        for setting in ["pagination off", "confirm off", "remotetimeout 5", "width 0"] {
+            command.args(["-ex", &format!("set {setting}")]);
+        }
+        Self::of(Running::start(&mut command))
+    }
+
     /// Takes a program at whose prompt gdb sits.
     pub fn of(program: Running) -> Self {
         Self { program, marks: 0 }

@@ -149,6 +149,11 @@ impl Sandbox {
 
 /// Runs a program to its end, with `input` on standard input.
 pub fn finish(command: &mut Command, input: &[u8]) -> Ended {
+    finish_within(command, input, PATIENCE)
+}
+
+/// The same where the end may take longer.
+pub fn finish_within(command: &mut Command, input: &[u8], patience: Duration) -> Ended {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -161,7 +166,7 @@ pub fn finish(command: &mut Command, input: &[u8]) -> Ended {
     // A program that ended already has closed its end.
     let _ = stdin.write_all(input);
     drop(stdin);
-    match receiver.recv_timeout(PATIENCE) {
+    match receiver.recv_timeout(patience) {
         Ok(output) => Ended::new(output.expect("its output")),
         Err(_) => {
             kill(pid, "KILL");

@@ -16,6 +16,8 @@ mod census;
 mod console;
 mod console_menu;
 mod control;
+mod debian;
+mod debian_rig;
 mod debug_lab;
 mod demo;
 mod e2e_again;
@@ -84,6 +86,7 @@ fn main() -> std::process::ExitCode {
     let arguments = libtest_mimic::Arguments::from_args();
     // Those that take longest come first: beside them there is room for all the others.
     let mut trials = Vec::new();
+    trials.extend(debian::trials());
     trials.extend(via::trials());
     trials.extend(real_clients::trials());
     trials.extend(bad_input::trials());

@@ -5,8 +5,11 @@
 )]
 
 mod bench;
+mod cached;
+mod debian;
 mod demo;
 mod guest;
+mod kernel;
 mod openssl;
 mod packages;
 mod process;

@@ -3,7 +3,7 @@
 //! It is the very one that `cargo build` would build along (the crate `openssl-src`), kept in
 //! `${VMSERIAL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vmserial}/openssl/<version>-<compiler>`.
 
-use crate::guest;
+use crate::cached;
 use crate::process::{must, output, say};
 use anyhow::{Context, Result, anyhow};
 use std::fs::{self, File};
@@ -39,7 +39,7 @@ pub fn run(args: &OpensslArgs) -> Result<ExitCode> {
 pub fn ensure(target: &str) -> Result<PathBuf> {
     let compiler = output(Command::new(COMPILER).arg("-dumpfullversion"))
         .with_context(|| format!("cannot ask `{COMPILER}` for its version"))?;
-    let parent = guest::cache()?.join("openssl");
+    let parent = cached::cache()?.join("openssl");
     fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
     // Two of them would take the processors from each other; the second one waits and finds it built.
     let lock = File::create(parent.join("lock"))?;

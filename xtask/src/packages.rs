@@ -12,7 +12,15 @@ pub type Package = (&'static str, &'static str);
 pub const GUEST: &[&[Package]] = &[PACKAGES];
 
 /// What all tests need.
-pub const ALL: &[&[Package]] = &[PACKAGES, WINDOWS];
+pub const ALL: &[&[Package]] = &[PACKAGES, DEBIAN, WINDOWS];
+
+/// Builds the Debian guest.
+const DEBIAN: &[Package] = &[
+    ("mmdebstrap", "fills the Debian guest's disk"),
+    ("fdisk", "makes that disk's partition"),
+    ("e2fsprogs", "makes that disk's file system"),
+    ("qemu-utils", "keeps that disk small, and gives each test a copy"),
+];
 
 /// Builds and runs the Windows program.
 pub const WINDOWS: &[Package] = &[
@@ -121,12 +129,17 @@ pub fn ensure(lists: &[&[Package]], install: Install) -> Result<()> {
             }
         }
     }
-    must(apt().args(["update", "-q"])).context("cannot update the package lists")?;
+    update()?;
     must(
         apt()
             .args(["install", "-y", "-q", "--no-install-recommends"])
             .args(&names),
     )
+}
+
+/// Gets the lists of packages.
+pub fn update() -> Result<()> {
+    must(apt().args(["update", "-q"])).context("cannot update the package lists")
 }
 
 fn apt() -> Command {

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check and test, with one tally at the end.
 
+use crate::debian;
 use crate::guest;
 use crate::packages::{self, Install};
 use crate::process::{cargo, data, root, say, show};
@@ -39,6 +40,7 @@ pub fn run(args: &TestArgs) -> Result<ExitCode> {
         let install = if args.yes || ci { Install::Yes } else { Install::No };
         packages::ensure(packages::ALL, install)?;
         guest::ensure()?;
+        debian::ensure()?;
         match windows::ensure(install) {
             Ok(ready) => wine = Some(ready),
             // All else can still be tested; the trials that need it are skipped, which CI does not forgive.

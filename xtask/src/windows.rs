@@ -3,7 +3,7 @@
 //! The programs are cargo's own (`target/x86_64-pc-windows-gnu/debug`); Wine's folder is made once and kept in
 //! `${VMSERIAL_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vmserial}/wine/<version of Wine>`.
 
-use crate::guest;
+use crate::cached;
 use crate::openssl;
 use crate::packages::{self, Install};
 use crate::process::{cargo, data, must, output, root, say};
@@ -198,7 +198,7 @@ fn prefix() -> Result<PathBuf> {
     let version = output(Command::new("dpkg-query").args(["-W", "-f", "${Version}", "wine64"]))
         .context("cannot ask for the version of the package wine64")?;
     let version = version.replace(|character: char| !character.is_ascii_alphanumeric(), "-");
-    let parent = guest::cache()?.join("wine");
+    let parent = cached::cache()?.join("wine");
     fs::create_dir_all(&parent).with_context(|| format!("cannot make {}", parent.display()))?;
     // Two of them would make each other's folder; the second one waits and finds it made.
     let lock = File::create(parent.join("lock"))?;

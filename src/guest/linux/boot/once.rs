@@ -51,17 +51,25 @@ pub(super) fn once(
             .hint("Choose the entry in GRUB's menu (`--menu` shows it), without `--once`."));
     }
     let (reboot, editenv) = (tool(facts, "reboot")?, tool(facts, "editenv")?);
-    let before = variable(&text(files, &environment), "next_entry");
+    let environment_text = text(files, &environment);
+    let before = variable(&environment_text, "next_entry");
     if before.as_deref() == Some(id.as_str()) {
         return Ok(None);
     }
     let restore = match &before {
         Some(before) => Invocation::changes(&reboot, [before]),
+        // GRUB has booted somebody's entry once already, and left an empty one.
+        None if environment_text.lines().any(|line| line == "next_entry=") => {
+            Invocation::changes(&editenv, ["-", "set", "next_entry="])
+        }
         None => Invocation::changes(&editenv, ["-", "unset", "next_entry"]),
     };
+    // An empty one counts as ours: so GRUB leaves it when it has booted it.
+    let mut look = look_at(&editenv, "next_entry");
+    look.arguments.push(id.clone());
     let undo = SettingUndo {
         name: "GRUB's next_entry".to_owned(),
-        look: look_at(&editenv, "next_entry"),
+        look,
         absent: "no next_entry".to_owned(),
         ours: Some(id.clone()),
         before,
