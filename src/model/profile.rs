@@ -196,6 +196,9 @@ pub struct FirewallProfile {
     /// The TCP ports that are opened (`7001:7010`); absent: the port's own.
     #[serde(default)]
     pub ports: Option<PortRange>,
+    /// Only in force, and closed at the end of the session (`debug`, the cables of `up`) or by `down`.
+    #[serde(default)]
+    pub temporary: bool,
 }
 
 /// A way to the kernel beside serial ports.

@@ -16,6 +16,9 @@ pub struct FirewallChange {
     pub planned_on: Option<LiveDigest>,
     /// How the host takes everything back by itself.
     pub guard: Guard,
+    /// It is taken back when the session ends.
+    #[serde(default)]
+    pub temporary: bool,
 }
 
 /// One change of the rules in force.

@@ -1,6 +1,6 @@
 //! What a session leaves of a host's firewall: what is temporary is closed, what stays open is told.
 
-use crate::model::{HostRef, Problem};
+use crate::model::{HostRef, Problem, TargetSpec};
 use crate::plan::{Action, FirewallChange};
 use crate::session::Front;
 use crate::session::apply::ApplyOptions;
@@ -50,22 +50,83 @@ impl OpenPorts {
     ///
     /// The host's; the hint says how it is closed.
     pub fn close_new(&self, hosts: &dyn Hosts, front: &mut dyn Front) -> Result<(), Problem> {
+        let is_new = |entry: &Entry| !self.before.contains(&entry.id);
+        self.close(&is_new, &is_open, hosts, front).map(drop)
+    }
+
+    /// Ends a session over targets: closes what it opened for its own time, and tells what stays open on their hosts.
+    ///
+    /// # Errors
+    ///
+    /// The host's; the hint says how it is closed.
+    pub fn end(
+        &self,
+        targets: &[TargetSpec],
+        hosts: &dyn Hosts,
+        front: &mut dyn Front,
+    ) -> Result<(), Problem> {
+        if hosts_with_open_ports(targets).is_empty() {
+            return Ok(());
+        }
+        let is_new = |entry: &Entry| !self.before.contains(&entry.id);
+        self.close(&is_new, &is_temporary, hosts, front)?;
+        self.stays(targets)?.iter().for_each(|line| front.status(line));
+        Ok(())
+    }
+
+    /// Tells what stays open on the hosts of targets.
+    ///
+    /// # Errors
+    ///
+    /// The journal cannot be read.
+    pub fn stays(&self, targets: &[TargetSpec]) -> Result<Vec<String>, Problem> {
+        let each = hosts_with_open_ports(targets)
+            .into_iter()
+            .map(|host| self.told(host));
+        Ok(each.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    /// Closes what is open for a time on the hosts of targets, whichever session opened it. Returns how many changes.
+    ///
+    /// # Errors
+    ///
+    /// The host's; the hint says how it is closed.
+    pub fn close_temporary(
+        &self,
+        targets: &[TargetSpec],
+        hosts: &dyn Hosts,
+        front: &mut dyn Front,
+    ) -> Result<usize, Problem> {
+        let on = hosts_with_open_ports(targets);
+        let wanted = |record: &StepRecord| is_temporary(record) && on.contains(&record.step.host);
+        self.close(&|_| true, &wanted, hosts, front)
+    }
+
+    fn close(
+        &self,
+        of: &dyn Fn(&Entry) -> bool,
+        wanted: &dyn Fn(&StepRecord) -> bool,
+        hosts: &dyn Hosts,
+        front: &mut dyn Front,
+    ) -> Result<usize, Problem> {
         // Flags of its own: the Ctrl-C that ended the session does not leave the port open.
         let interrupt = Interrupt::default();
+        let mut count = 0;
         for mut entry in self.entries()? {
-            if self.before.contains(&entry.id) {
+            if !of(&entry) || !entry.data.steps.iter().any(wanted) {
                 continue;
             }
-            let close = |entry: &mut Entry, front: &mut dyn Front| -> Result<(), Problem> {
-                for step in plan_undo_of(entry, hosts, None, &interrupt, &is_open)?.steps {
+            let close = |entry: &mut Entry, front: &mut dyn Front| -> Result<usize, Problem> {
+                let steps = plan_undo_of(entry, hosts, None, &interrupt, wanted)?.steps;
+                for step in &steps {
                     take(entry, step.index, &step.taking, hosts, &interrupt, front)?;
                 }
-                Ok(())
+                Ok(steps.len())
             };
             let hint = format!("Close it by `vmserial undo {}`.", entry.id);
-            close(&mut entry, front).map_err(|problem| problem.hint(hint))?;
+            count += close(&mut entry, front).map_err(|problem| problem.hint(hint))?;
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Tells what stays open on a host, and how each is closed.
@@ -95,6 +156,16 @@ impl OpenPorts {
 /// Tells whether a step opened something that may still be open.
 fn is_open(record: &StepRecord) -> bool {
     record.state.is_in_force() && matches!(&record.step.action, Action::Firewall(change) if opens(change))
+}
+
+/// Tells whether a step opened something for the time of a session.
+fn is_temporary(record: &StepRecord) -> bool {
+    is_open(record) && matches!(&record.step.action, Action::Firewall(change) if change.temporary)
+}
+
+fn hosts_with_open_ports(targets: &[TargetSpec]) -> BTreeSet<&HostRef> {
+    let has = |target: &&TargetSpec| target.ports.iter().any(|port| port.firewall.is_some());
+    targets.iter().filter(has).map(|target| &target.host).collect()
 }
 
 fn opens(change: &FirewallChange) -> bool {

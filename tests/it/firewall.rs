@@ -9,7 +9,7 @@ use rig::{CHAIN, Lab, RULES, kill_at_once, missing, setup_line};
 pub fn trials() -> Vec<Trial> {
     let left_out = || is_fast().then(|| "the firewall is left out (VMSERIAL_TEST_FAST=1)".to_owned());
     let reason = missing().or_else(left_out);
-    let all: [(&str, fn()); 11] = [
+    let all: [(&str, fn()); 12] = [
         (
             "ours_is_above_the_refusal_live_and_in_the_file",
             ours_is_above_the_refusal_live_and_in_the_file,
@@ -43,6 +43,7 @@ pub fn trials() -> Vec<Trial> {
             "what_is_temporary_goes_with_the_session",
             what_is_temporary_goes_with_the_session,
         ),
+        ("a_profile_opens_for_a_time", a_profile_opens_for_a_time),
         ("remove_closes_what_is_marked", remove_closes_what_is_marked),
         ("firewalld_gets_a_rich_rule", firewalld_gets_a_rich_rule),
     ];
@@ -329,6 +330,41 @@ fn what_is_temporary_goes_with_the_session() {
         shown.stdout.contains("firewall: in force: port 7001 closed"),
         "{shown:?}"
     );
+}
+
+/// In a profile: what is open for a time goes with `down`, what is open for longer is told.
+fn a_profile_opens_for_a_time() {
+    let lab = Lab::new();
+    let before = lab.all_live();
+    let profile = |rest: &str| {
+        format!(
+            "version: 1\nhosts: {{lab: {{hypervisor: xen, ssh: lab}}}}\ntargets:\n  dev: {{host: lab, vm: win11-dev, restart: never, ports: [{{port: 1, as: kd, attach: \"listen:tcp:0.0.0.0:7001\", firewall: {{allow_from: 10.99.0.0/24{rest}}}}}]}}\n"
+        )
+    };
+    std::fs::write(lab.sandbox.path("lab.yaml"), profile(", temporary: true")).unwrap();
+    let up = lab.run("up lab.yaml --yes");
+    assert_eq!(up.code, Some(0), "{up:?}");
+    assert!(lab.all_live().contains("--dport 7001 "), "{up:?}");
+    assert_eq!(lab.file(), RULES, "not in the file");
+    let told = "`vmserial undo ";
+    assert!(
+        up.stderr.contains("Stays on lab: open in the firewall") && up.stderr.contains(told),
+        "{up:?}"
+    );
+    let json = lab.setup("--show --json");
+    let json: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    assert!(json["firewall"][0].to_string().contains("our rule"), "{json}");
+    let down = lab.run("down lab.yaml");
+    assert_eq!(down.code, Some(0), "{down:?}");
+    assert_eq!(lab.all_live(), before, "{down:?}");
+    // Without it the rule is kept, and `down` leaves it.
+    std::fs::write(lab.sandbox.path("lab.yaml"), profile("")).unwrap();
+    let up = lab.run("up lab.yaml --yes");
+    assert_eq!(up.code, Some(0), "{up:?}");
+    assert_ne!(lab.file(), RULES);
+    let down = lab.run("down lab.yaml");
+    assert!(down.stderr.contains("Nothing to stop"), "{down:?}");
+    assert_ne!(lab.all_live(), before);
 }
 
 fn remove_closes_what_is_marked() {

@@ -19,6 +19,7 @@ use crate::session::apply::{ApplyOptions, Consent, plan_and_apply};
 use crate::session::bridges;
 use crate::session::debug::{DebugOptions, DebugPort, SessionPorts, check_debugger, run as run_session};
 use crate::session::events::SessionEvents;
+use crate::session::firewall_end::OpenPorts;
 use crate::session::guest_stage::GuestLook;
 use crate::session::host_sysrq::Before;
 use crate::session::interrupt::Interrupt;
@@ -147,6 +148,7 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
     };
     let lifetime = Lifetime::begin(&hosts, &options)?;
     let before = Before::begin(&hosts, &options)?;
+    let open = OpenPorts::begin(&hosts, &options)?;
     let parts = Parts {
         target: &target,
         debugger: &debugger,
@@ -163,6 +165,11 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         false => lifetime.end(&target.name, &hosts, ui),
     };
     let ended = ended.and(before.give_back(&hosts, ui));
+    let closed = match args.plan {
+        true => Ok(()),
+        false => open.end(std::slice::from_ref(&target), &hosts, ui),
+    };
+    let ended = ended.and(closed);
     match (result, ended) {
         (Err(failure), Err(problem)) => {
             ui.warning(&problem.to_string());

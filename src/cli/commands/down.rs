@@ -6,6 +6,7 @@ use crate::cli::target::targets;
 use crate::cli::ui::Ui;
 use crate::model::{FailureKind, Problem, TargetName};
 use crate::session::apply::{ApplyOptions, Consent};
+use crate::session::firewall_end::OpenPorts;
 use crate::session::guest_stage::GuestLook;
 use crate::session::interrupt::Interrupt;
 use crate::session::lifetime::{end_vms, started_targets};
@@ -56,7 +57,10 @@ pub fn run(args: &DownArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, 
         chosen.into_iter().map(|target| target.name).collect()
     };
     let count = end_vms(&names, &hosts, &options, ui)?;
-    if count == 0 {
+    // What runs can be ended without its profile; what a profile opened for a time is known by it.
+    let chosen = targets(&args.targets, context).unwrap_or_default();
+    let closed = OpenPorts::begin(&hosts, &options)?.close_temporary(&chosen, &hosts, ui)?;
+    if count + closed == 0 {
         ui.status("Nothing to stop: vmserial started none of these VMs.");
     }
     Ok(ExitCode::SUCCESS)

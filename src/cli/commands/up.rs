@@ -10,6 +10,7 @@ use crate::config::merge::{Overrides, with_overrides};
 use crate::model::{RestartPolicy, TargetSpec};
 use crate::plan::{PowerChange, Step};
 use crate::session::apply::{ApplyOptions, Consent, plan_and_apply};
+use crate::session::firewall_end::OpenPorts;
 use crate::session::guest_stage::GuestLook;
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::RealHosts;
@@ -69,6 +70,7 @@ pub fn run(args: &UpArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Fa
         interrupt: Interrupt::catch()?,
     };
     let hosts = RealHosts::new(&context.state);
+    let open = OpenPorts::begin(&hosts, &options)?;
     let applied = plan_and_apply(&hosts, &targets, &options, ui)?;
     if !args.plan {
         let offs = applied.plan.power_offs();
@@ -90,7 +92,7 @@ pub fn run(args: &UpArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Fa
         }
     }
     if !args.plan && !joins.is_empty() {
-        return cables::run(&hosts, &targets, &joins, context, ui, |ui| {
+        let ran = cables::run(&hosts, &targets, &joins, context, ui, |ui| {
             let allowed = |target: &&TargetSpec| may_restart(target.restart);
             let allowed: Vec<TargetSpec> = targets.iter().filter(allowed).cloned().collect();
             if !allowed.is_empty() {
@@ -98,6 +100,15 @@ pub fn run(args: &UpArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Fa
             }
             Ok(())
         });
+        let ended = open.end(&targets, &hosts, ui);
+        let code = ran?;
+        ended?;
+        return Ok(code);
+    }
+    if !args.plan {
+        for line in open.stays(&targets)? {
+            ui.status(&line);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,8 +5,8 @@ use crate::config::node::FieldPath;
 use crate::model::log::DEFAULT_KEEP;
 use crate::model::profile::{DEFAULT_HOLD, DEFAULT_REPLAY, MemorySize, PortProfile};
 use crate::model::{
-    Address, ClientPrefix, ClientSpec, EndpointError, EndpointSpec, FirewallSpec, HostRef, LogSpec, Policy,
-    PortIndex, PortSpec, Role, Rotation, Source,
+    Address, ClientPrefix, ClientSpec, EndpointError, EndpointSpec, FirewallSpec, FirewallWanted, HostRef,
+    LogSpec, Policy, PortIndex, PortSpec, Role, Rotation, Source,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -218,7 +218,11 @@ impl Validator<'_> {
             return None;
         }
         let spec = FirewallSpec::open(attach, firewall.ports, allow_from);
-        spec.map_err(|error| self.issue(&here, error.to_string())).ok()
+        let mut spec = spec.map_err(|error| self.issue(&here, error.to_string())).ok()?;
+        if let FirewallWanted::Open { temporary, .. } = &mut spec.wanted {
+            *temporary = firewall.temporary;
+        }
+        Some(spec)
     }
 
     fn told<T>(&mut self, path: &FieldPath, result: Result<T, EndpointError>) -> Option<T> {

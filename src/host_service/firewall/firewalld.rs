@@ -48,6 +48,7 @@ pub(super) fn steps(host: &HostRef, wants: &[Want], firewalld: &Firewalld, guard
             save: None,
             restore: None,
         },
+        temporary: false,
     };
     vec![step(host, summary(true, &summaries), change, notes)]
 }

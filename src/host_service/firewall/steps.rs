@@ -74,6 +74,19 @@ pub(super) fn openings(wants: &[Want]) -> Vec<Opening<'_>> {
 /// Precondition: there is no firewall that vmserial knows, its rules cannot be seen, or the change would lock us out;
 /// configuration: the file of rules cannot be edited.
 pub fn steps(host: &HostRef, wants: &[Want], observed: &ObservedFirewall) -> Result<Vec<Step>, Problem> {
+    let mut steps = unmarked_steps(host, wants, observed)?;
+    let openings = openings(wants);
+    // One change is closed as one: it stays where a part of it is to stay.
+    let temporary = !openings.is_empty() && openings.iter().all(|opening| opening.temporary);
+    for step in &mut steps {
+        if let Action::Firewall(change) = &mut step.action {
+            change.temporary = temporary;
+        }
+    }
+    Ok(steps)
+}
+
+fn unmarked_steps(host: &HostRef, wants: &[Want], observed: &ObservedFirewall) -> Result<Vec<Step>, Problem> {
     let longest = wants.iter().map(|want| want.spec.confirm_within).max();
     let guard_seconds = longest.unwrap_or(FirewallSpec::CONFIRM_WITHIN).as_secs().max(1);
     let openings = openings(wants);
@@ -391,6 +404,7 @@ impl Draft<'_> {
                 save: Some(rules.save.clone()),
                 restore: Some(rules.restore.clone()),
             },
+            temporary: false,
         };
         Some(step(host, summary(opens, &self.summaries), change, notes))
     }

@@ -69,15 +69,12 @@ impl FirewallArgs {
         Ok(())
     }
 
-    /// Prints how the firewall is for the ports.
+    /// Tells how the firewall is for the ports, a sentence a line.
     ///
     /// # Errors
     ///
-    /// Standard output's. What cannot be seen is said to be so.
-    pub fn show(&self, site: &Site, target: &TargetSpec, ui: &mut Ui) -> Result<(), Failure> {
-        if ui.is_json() {
-            return Ok(());
-        }
+    /// The driver's. What cannot be seen is said to be so.
+    pub fn shown(&self, site: &Site, target: &TargetSpec) -> Result<Vec<String>, Failure> {
         let wait = Wait::new(
             Deadline::after(Instant::now(), PATIENCE),
             Cancel::new(),
@@ -91,17 +88,13 @@ impl FirewallArgs {
             }
         });
         let Some(ports) = self.ports.or(port.map(PortRange::one)) else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let runner = site.hosts.runner(&target.host)?;
-        let lines = match look(runner.as_ref(), &wait) {
+        Ok(match look(runner.as_ref(), &wait) {
             Ok(observed) => told(&observed, ports),
             Err(problem) => vec![format!("cannot be seen: {}", problem.message)],
-        };
-        for line in lines {
-            ui.data(&format!("firewall: {line}"))?;
-        }
-        Ok(())
+        })
     }
 
     /// At the session's end: closes what is temporary, else says what stays open and how it is closed.

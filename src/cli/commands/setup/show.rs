@@ -15,6 +15,21 @@ impl Site {
     ///
     /// The driver's; not found when there is no such port, unless there is a gdb stub and no port was named.
     pub fn show(&self, args: &CommonArgs, target: &TargetSpec, ui: &mut Ui) -> Result<ExitCode, Failure> {
+        self.show_with(args, target, None, ui)
+    }
+
+    /// The same, with what the host's firewall has of the port, a sentence a line, for `--json`.
+    ///
+    /// # Errors
+    ///
+    /// See [`Site::show`].
+    pub fn show_with(
+        &self,
+        args: &CommonArgs,
+        target: &TargetSpec,
+        firewall: Option<&[String]>,
+        ui: &mut Ui,
+    ) -> Result<ExitCode, Failure> {
         let wait = Wait::new(
             Deadline::after(Instant::now(), LOOK),
             Cancel::new(),
@@ -40,7 +55,7 @@ impl Site {
                 .collect();
             ui.data_json(&serde_json::json!({
                 "vm": target.vm.as_str(), "power": observed.power, "ports": list, "gdb_stub": observed.gdb_stub,
-                "secure_boot": observed.secure_boot(),
+                "secure_boot": observed.secure_boot(), "firewall": firewall,
             }))?;
         }
         for port in &ports {

@@ -52,8 +52,13 @@ pub fn run(args: &XenArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, F
     args.firewall.wish(common, &mut target)?;
     let site = Site::new(common, false, context)?;
     if common.show {
-        let code = site.show(common, &target, ui)?;
-        args.firewall.show(&site, &target, ui)?;
+        let firewall = args.firewall.shown(&site, &target)?;
+        let code = site.show_with(common, &target, Some(&firewall), ui)?;
+        if !ui.is_json() {
+            for line in firewall {
+                ui.data(&format!("firewall: {line}"))?;
+            }
+        }
         return Ok(code);
     }
     if common.plan {
