@@ -163,7 +163,8 @@ fn secure_boot_is_shown() {
 fn a_vm_that_still_runs_with_secure_boot_is_restarted() {
     let host = with(Some("true"));
     host.must(&format!("xe vm-start uuid={UUID}"));
-    let text = "version: 1\ntargets: {dev: {host: xen, vm: win11-dev, guest: {os: linux}, ports: [{port: 1, as: console+gdb}]}}\n";
+    let text =
+        "version: 1\ntargets: {dev: {host: xen, vm: win11-dev, ports: [{port: 1, as: console+gdb}]}}\n";
     fs::write(host.sandbox.path("lab.yaml"), text).unwrap();
     let left = host
         .sandbox
