@@ -9,3 +9,4 @@ pub mod vmware;
 pub mod xen;
 
 pub use api::{Capabilities, Driver};
+pub use secure_boot::CONFIRM as CONFIRM_SECURE_BOOT;

@@ -3,7 +3,7 @@
 use crate::model::PowerState;
 
 /// The name by which a Windows guest's Secure Boot step is confirmed.
-pub(super) const CONFIRM: &str = "secure-boot";
+pub const CONFIRM: &str = "secure-boot";
 
 /// Typed in the guest, it keeps BitLocker from asking: once for the start without Secure Boot, once for the one with it.
 const SUSPEND: &str = "Suspend-BitLocker -MountPoint C: -RebootCount 2";

@@ -1,12 +1,14 @@
 //! The insides of guests as the last stage of their targets: planned when they run and answer, told otherwise.
 
+use crate::driver::CONFIRM_SECURE_BOOT as CONFIRM;
+use crate::guest::windows::steps::Guard;
 use crate::model::{
     Deadline, FailureKind, HostRef, Observed, PowerState, Problem, TargetName, TargetSpec, Wait,
 };
 use crate::plan::plan_of_targets::TargetPlan;
 use crate::plan::{Plan, PlanContext, Stage, StageContent, Step};
 use crate::session::apply::ApplyOptions;
-use crate::session::guest_wish::GuestWish;
+use crate::session::guest_wish::{GuestPlan, GuestWish};
 use crate::session::planning::Hosts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -22,6 +24,9 @@ const ONE_LOOK: Duration = Duration::from_secs(60);
 
 /// The stage's name.
 const NAME: &str = "guest";
+
+/// The name of what is done in the guest before its VM goes off.
+const BEFORE: &str = "guest, before power-off";
 
 /// Whether the insides of guests belong to a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +52,21 @@ pub enum SeenGuest {
     Refused(Problem),
 }
 
+/// A guest as it was seen.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// What is to be done in it.
+    pub guest: SeenGuest,
+    /// What BitLocker does about a change of the firmware's settings, where the guest was asked.
+    pub guard: Option<Guard>,
+}
+
+impl From<SeenGuest> for Seen {
+    fn from(guest: SeenGuest) -> Self {
+        Self { guest, guard: None }
+    }
+}
+
 /// Looks at the guests of which something is wanted, side by side. `patient`: one that does not answer yet is asked again
 /// until it has had time to boot.
 ///
@@ -59,7 +79,7 @@ pub fn look(
     vms: &[Observed],
     options: &ApplyOptions,
     patient: bool,
-) -> Result<BTreeMap<TargetName, SeenGuest>, Problem> {
+) -> Result<BTreeMap<TargetName, Seen>, Problem> {
     if options.guests == GuestLook::Leave || options.remove {
         return Ok(BTreeMap::new());
     }
@@ -94,14 +114,15 @@ fn look_at_one(
     wish: &GuestWish,
     options: &ApplyOptions,
     patient: bool,
-) -> Result<SeenGuest, Problem> {
+) -> Result<Seen, Problem> {
+    let away = |reason: String| Ok(SeenGuest::Away(reason).into());
     if vm.power != PowerState::Running {
-        return Ok(SeenGuest::Away("the VM does not run".to_owned()));
+        return away("the VM does not run".to_owned());
     }
     let place = match wish.way_in(target, hosts) {
         Ok(Some(place)) => place,
-        Ok(None) => return Ok(SeenGuest::Away(no_way_in(target, wish))),
-        Err(problem) => return Ok(SeenGuest::Away(problem.message)),
+        Ok(None) => return away(no_way_in(target, wish)),
+        Err(problem) => return away(problem.message),
     };
     let one = match options.guests {
         GuestLook::Leave | GuestLook::All => ONE_LOOK,
@@ -110,7 +131,7 @@ fn look_at_one(
     if matches!(options.guests, GuestLook::Ssh(_))
         && matches!(place.host, HostRef::Serial(_) | HostRef::Sac(_))
     {
-        return Ok(SeenGuest::Away("its console is about to be opened".to_owned()));
+        return away("its console is about to be opened".to_owned());
     }
     let until = Deadline::after(Instant::now(), if patient { BOOT } else { Duration::ZERO });
     loop {
@@ -120,14 +141,17 @@ fn look_at_one(
             options.interrupt.soft.clone(),
             format!("the guest of {}", target.name),
         );
-        match wish.steps(hosts, &place, &wait) {
-            Ok(steps) => return Ok(SeenGuest::Steps(steps)),
+        match wish.plan(hosts, &place, &wait) {
+            Ok(GuestPlan { steps, guard }) => {
+                let guest = steps.map_or_else(SeenGuest::Refused, SeenGuest::Steps);
+                return Ok(Seen { guest, guard });
+            }
             Err(problem) if problem.kind == FailureKind::Interrupted => return Err(problem),
-            Err(problem) if !is_away(&problem) => return Ok(SeenGuest::Refused(problem)),
+            Err(problem) if !is_away(&problem) => return Ok(SeenGuest::Refused(problem).into()),
             Err(problem) => {
                 let left = until.remaining(Instant::now());
                 if left.is_zero() {
-                    return Ok(SeenGuest::Away(problem.message));
+                    return away(problem.message);
                 }
                 std::thread::park_timeout(AGAIN.min(left));
             }
@@ -159,10 +183,11 @@ fn no_way_in(target: &TargetSpec, wish: &GuestWish) -> String {
 /// The guest's refusal.
 pub fn put_into(
     plan: &mut TargetPlan,
-    seen: &SeenGuest,
+    seen: &Seen,
     target: &TargetSpec,
     context: &PlanContext,
 ) -> Result<(), Problem> {
+    keep_bitlocker_quiet(plan, seen.guard.as_ref());
     let restarts = plan.has_later_stages() || plan.ready_steps().any(|step| step.power.is_some());
     if restarts && context.power_at_start == PowerState::Running && !context.start_vm {
         plan.stages.push(Stage {
@@ -176,7 +201,7 @@ pub fn put_into(
         });
         return Ok(());
     }
-    match seen {
+    match &seen.guest {
         SeenGuest::Refused(problem) => return Err(problem.clone()),
         SeenGuest::Steps(steps) if steps.is_empty() => {}
         SeenGuest::Steps(steps) if !restarts => plan.stages.push(Stage {
@@ -187,6 +212,48 @@ pub fn put_into(
         SeenGuest::Away(reason) => plan.notes.push(later(target, reason)),
     }
     Ok(())
+}
+
+/// BitLocker measures the firmware's Secure Boot. A running guest that was asked is quiet by itself, or is made so by the first
+/// step of all; only where it could not be asked does a person answer for the recovery key.
+fn keep_bitlocker_quiet(plan: &mut TargetPlan, guard: Option<&Guard>) {
+    let stages = plan
+        .stages
+        .iter_mut()
+        .filter_map(|stage| match &mut stage.content {
+            StageContent::Planned(steps) => Some(steps),
+            StageContent::Later { .. } => None,
+        });
+    let mut measured: Vec<&mut Step> = stages
+        .flatten()
+        .filter(|step| step.confirm.as_deref() == Some(CONFIRM))
+        .collect();
+    let note = match guard {
+        Some(Guard::Off) => "BitLocker is off or suspended in the guest",
+        Some(Guard::Suspend(_)) => {
+            "BitLocker is suspended by the first step; an undo measures Secure Boot once more, so have the recovery key ready then"
+        }
+        Some(Guard::Asks(_)) | None => return,
+    };
+    if measured.is_empty() {
+        return;
+    }
+    for step in &mut measured {
+        step.notes.retain(|note| !note.contains("recovery key"));
+        step.notes.push(note.to_owned());
+        if guard == Some(&Guard::Off) {
+            step.confirm = None;
+        }
+    }
+    if let Some(Guard::Suspend(step)) = guard {
+        plan.stages.insert(
+            0,
+            Stage {
+                name: BEFORE.to_owned(),
+                content: StageContent::Planned(vec![step.as_ref().clone()]),
+            },
+        );
+    }
 }
 
 fn later(target: &TargetSpec, reason: &str) -> String {
@@ -230,7 +297,7 @@ fn is_promise(stage: &Stage) -> bool {
 pub fn guests_of(plan: &Plan) -> BTreeSet<&HostRef> {
     let stages = plan.targets.iter().flat_map(|target| &target.stages);
     let steps = stages
-        .filter(|stage| stage.name == NAME)
+        .filter(|stage| [NAME, BEFORE].contains(&stage.name.as_str()))
         .flat_map(|stage| match &stage.content {
             StageContent::Planned(steps) => steps.as_slice(),
             StageContent::Later { .. } => &[],
@@ -300,7 +367,7 @@ mod tests {
 
     fn put(steps: Vec<Step>, seen: &SeenGuest, power: PowerState) -> TargetPlan {
         let mut plan = planned(steps);
-        put_into(&mut plan, seen, &dev(), &context(power)).unwrap();
+        put_into(&mut plan, &seen.clone().into(), &dev(), &context(power)).unwrap();
         plan
     }
 
@@ -379,7 +446,42 @@ mod tests {
     fn a_refusal_is_the_target_s() {
         let refused = SeenGuest::Refused(Problem::new(FailureKind::Precondition, "no kgdb"));
         let mut plan = planned(Vec::new());
-        let problem = put_into(&mut plan, &refused, &dev(), &context(PowerState::Running)).unwrap_err();
+        let problem =
+            put_into(&mut plan, &refused.into(), &dev(), &context(PowerState::Running)).unwrap_err();
         assert_eq!(problem.kind, FailureKind::Precondition);
+    }
+
+    #[test]
+    fn bitlocker_is_suspended_before_secure_boot_goes_off() {
+        let secure_boot = || Step {
+            confirm: Some(CONFIRM.to_owned()),
+            notes: vec!["have the recovery key ready".to_owned()],
+            ..step(Some(crate::plan::PowerChange::OffGraceful))
+        };
+        let plan = |guard: Option<Guard>| {
+            let mut plan = planned(vec![secure_boot()]);
+            let guest = SeenGuest::Refused(Problem::new(FailureKind::Precondition, "Secure Boot is on"));
+            let seen = Seen { guest, guard };
+            put_into(&mut plan, &seen, &dev(), &context(PowerState::Running)).unwrap();
+            plan
+        };
+        let suspend = step(None);
+        let suspended = plan(Some(Guard::Suspend(Box::new(suspend.clone()))));
+        assert_eq!(suspended.stages[0].name, BEFORE);
+        let ready: Vec<&Step> = suspended.ready_steps().collect();
+        assert_eq!(ready[0], &suspend);
+        // Its undo would ask, so a person answers for it all the same.
+        assert_eq!(ready[1].confirm.as_deref(), Some(CONFIRM));
+        assert!(ready[1].notes[0].contains("first step"), "{:?}", ready[1].notes);
+        let off = plan(Some(Guard::Off));
+        assert_eq!(off.stages[0].name, "settings");
+        assert_eq!(off.ready_steps().next().unwrap().confirm, None);
+        for guard in [
+            None,
+            Some(Guard::Asks(crate::guest::windows::facts::BitLocker::Unknown)),
+        ] {
+            let asks = plan(guard);
+            assert_eq!(asks.ready_steps().next().unwrap(), &secure_boot());
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! What is wanted inside a guest, whichever system it has.
 
 use crate::guest::linux::live::Place;
-use crate::guest::windows::steps::{self, WindowsWish};
+use crate::guest::windows::steps::{self, Guard, WindowsWish};
 use crate::model::{Problem, TargetSpec, Wait};
 use crate::plan::Step;
 use crate::session::guest::{self, LinuxWish};
@@ -15,6 +15,15 @@ pub enum GuestWish {
     Linux(Box<LinuxWish>),
     /// Of a Windows guest.
     Windows(WindowsWish),
+}
+
+/// What a look at a guest led to.
+#[derive(Debug, Clone)]
+pub struct GuestPlan {
+    /// What is to be changed now, or why it cannot be.
+    pub steps: Result<Vec<Step>, Problem>,
+    /// What BitLocker does about a change of the firmware's settings; `None`: there is no such thing.
+    pub guard: Option<Guard>,
 }
 
 impl GuestWish {
@@ -41,14 +50,29 @@ impl GuestWish {
     /// # Errors
     ///
     /// The way there failed, or the guest cannot have it.
-    pub fn steps(&self, hosts: &dyn Hosts, place: &Place, wait: &Wait) -> Result<Vec<Step>, Problem> {
+    pub fn plan(&self, hosts: &dyn Hosts, place: &Place, wait: &Wait) -> Result<GuestPlan, Problem> {
         let runner = hosts.runner(&place.host)?;
         match self {
             Self::Linux(wish) => {
                 let facts = guest::look(runner.as_ref(), None, wait)?;
-                guest::plan(runner.as_ref(), place, &facts, wish, wait)
+                let steps = guest::plan(runner.as_ref(), place, &facts, wish, wait)?;
+                Ok(GuestPlan {
+                    steps: Ok(steps),
+                    guard: None,
+                })
             }
-            Self::Windows(wish) => steps::steps(place, &windows_guest::look(runner.as_ref(), wait)?, wish),
+            Self::Windows(wish) => {
+                let facts = windows_guest::look(runner.as_ref(), wait)?;
+                // The VM goes off and on, and then the guest's own settings want another boot.
+                let wish_of_restart = WindowsWish {
+                    boots: 2,
+                    ..wish.clone()
+                };
+                Ok(GuestPlan {
+                    steps: steps::steps(place, &facts, wish),
+                    guard: Some(steps::guard(place, &facts, &wish_of_restart)),
+                })
+            }
         }
     }
 

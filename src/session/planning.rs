@@ -15,7 +15,7 @@ use crate::runner::direct::DirectRunner;
 use crate::runner::local::Local;
 use crate::runner::ssh::SshRunner;
 use crate::session::firewall;
-use crate::session::guest_stage::{self, SeenGuest};
+use crate::session::guest_stage;
 use crate::session::host_sysrq;
 use crate::session::serial::Consoles;
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,7 +83,7 @@ pub struct Seen {
     /// The other targets, each with what stands against it.
     pub refused: Vec<(TargetName, Problem)>,
     /// What was seen inside their guests, where that was wanted.
-    pub guests: BTreeMap<TargetName, SeenGuest>,
+    pub guests: BTreeMap<TargetName, guest_stage::Seen>,
     /// The hosts, each with those of its targets that one hypervisor runs.
     hosts: Vec<SeenHost>,
 }

@@ -188,6 +188,39 @@ fn check_ports(facts: &WindowsFacts, wish: &WindowsWish) -> Result<(), Problem> 
     Ok(())
 }
 
+/// What BitLocker does about a change that it measures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing: it is off, or suspended already.
+    Off,
+    /// This step keeps it quiet for the next boots.
+    Suspend(Box<Step>),
+    /// It asks for its recovery key, or may: it is left alone, or nothing is known of it.
+    Asks(BitLocker),
+}
+
+/// Tells what is to be done about BitLocker before anything that it measures is changed.
+pub fn guard(place: &Place, facts: &WindowsFacts, wish: &WindowsWish) -> Guard {
+    let drive = match (facts.bitlocker, facts.drive()) {
+        (BitLocker::Off, _) => return Guard::Off,
+        (BitLocker::On, Some(drive)) if wish.suspend_bitlocker => drive,
+        (known, _) => return Guard::Asks(known),
+    };
+    let boots = match wish.boots {
+        1 => "the next boot".to_owned(),
+        boots => format!("{boots} boots"),
+    };
+    Guard::Suspend(Box::new(place.step(
+        format!("suspend BitLocker of {drive} for {boots}: it resumes by itself"),
+        Action::PowerShell(program::run(&[bitlocker::suspend(drive, wish.boots)])),
+        Undo::BitLocker {
+            drive: drive.to_owned(),
+            look: program::run(&[super::facts::look_at_bitlocker(drive)]),
+        },
+        Effect::Live,
+    )))
+}
+
 struct Planner<'a> {
     place: &'a Place,
     facts: &'a WindowsFacts,
@@ -271,27 +304,10 @@ impl Planner<'_> {
         let Some(first) = steps.first_mut() else {
             return;
         };
-        let drive = self.facts.drive();
-        match (self.facts.bitlocker, drive) {
-            (BitLocker::Off, _) => {}
-            (BitLocker::On, Some(drive)) if wish.suspend_bitlocker => {
-                let run = bitlocker::suspend(drive, wish.boots);
-                let boots = match wish.boots {
-                    1 => "the next boot".to_owned(),
-                    boots => format!("{boots} boots"),
-                };
-                let step = self.place.step(
-                    format!("suspend BitLocker of {drive} for {boots}: it resumes by itself"),
-                    Action::PowerShell(program::run(&[run])),
-                    Undo::BitLocker {
-                        drive: drive.to_owned(),
-                        look: program::run(&[super::facts::look_at_bitlocker(drive)]),
-                    },
-                    Effect::Live,
-                );
-                steps.insert(0, step);
-            }
-            (known, _) => {
+        match guard(self.place, self.facts, wish) {
+            Guard::Off => {}
+            Guard::Suspend(step) => steps.insert(0, *step),
+            Guard::Asks(known) => {
                 first.confirm = Some(bitlocker::CONFIRM.to_owned());
                 first.notes.push(match known {
                     BitLocker::On => RECOVERY_KEY.to_owned(),
