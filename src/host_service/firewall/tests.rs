@@ -280,3 +280,27 @@ fn a_doctor_tells_whose_the_rules_are() {
         "in force: port 7001 closed"
     );
 }
+
+#[test]
+fn firewalld_s_rules_are_closed_by_an_undo_only_and_that_is_told() {
+    let mut closes = wants("any", false);
+    closes[0].spec.wanted = FirewallWanted::Closed;
+    let seen = ObservedFirewall {
+        firewalld: Some(Firewalld {
+            program: "firewall-cmd".to_owned(),
+            zone: "public".to_owned(),
+            ports: "7001/tcp".to_owned(),
+            rules: String::new(),
+            kept_ports: String::new(),
+            kept_rules: String::new(),
+        }),
+        ..observed()
+    };
+    assert_eq!(plan(&closes, &seen).unwrap(), []);
+    let lines = wants_told(&closes, &seen);
+    assert!(
+        lines[0].contains("`vmserial undo` closes what vmserial opened"),
+        "{lines:?}"
+    );
+    assert_eq!(wants_told(&closes, &observed()), Vec::<String>::new());
+}

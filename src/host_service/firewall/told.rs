@@ -2,7 +2,7 @@
 
 use super::observed::{ObservedFirewall, Rules};
 use super::steps::{Want, openings, ports_text};
-use crate::model::{AddressRange, CheckState, Family, PortRange};
+use crate::model::{AddressRange, CheckState, Family, FirewallWanted, PortRange};
 use crate::render::iptables::{Connection, Fate, Rule, RuleFile, fate};
 
 /// By which comments our rules are known, whoever's target they are for.
@@ -136,6 +136,15 @@ fn rule_at<'a>(file: &'a RuleFile, fate: &Fate) -> Option<&'a Rule> {
 /// Tells what of the wants is there already, and by whose rules: nothing is done about those.
 pub fn wants_told(wants: &[Want], observed: &ObservedFirewall) -> Vec<String> {
     let mut lines = Vec::new();
+    let closes = wants
+        .iter()
+        .any(|want| matches!(want.spec.wanted, FirewallWanted::Closed));
+    if closes && observed.firewalld.is_some() {
+        lines.push(
+            "firewalld keeps no mark of whose a rule is, so none of its rules is closed here: `vmserial undo` closes what vmserial opened (`vmserial journal` has the entry)"
+                .to_owned(),
+        );
+    }
     for opening in openings(wants) {
         let Some(text) = observed
             .of(opening.family())
