@@ -4,20 +4,14 @@ use crate::model::{HostRef, Problem, TargetSpec};
 use crate::plan::{Action, FirewallChange};
 use crate::session::Front;
 use crate::session::apply::ApplyOptions;
-use crate::session::interrupt::Interrupt;
-use crate::session::journal::{Entry, Found, Journal, StepRecord};
-use crate::session::marks;
+use crate::session::journal::{Entry, StepRecord};
 use crate::session::planning::Hosts;
-use crate::session::undo::take;
-use crate::session::undo_plan::plan_undo_of;
+use crate::session::session_journal::SessionJournal;
 use std::collections::BTreeSet;
 
 /// The ports that are open, as the journal has them.
 #[derive(Debug)]
-pub struct OpenPorts {
-    journal: Journal,
-    before: BTreeSet<String>,
-}
+pub struct OpenPorts(SessionJournal);
 
 impl OpenPorts {
     /// Remembers what the journal holds before the session's own apply.
@@ -26,22 +20,7 @@ impl OpenPorts {
     ///
     /// The journal cannot be read.
     pub fn begin(hosts: &dyn Hosts, options: &ApplyOptions) -> Result<Self, Problem> {
-        let journal = marks::journal(hosts, &options.state, options.host_folder.as_deref())?;
-        let before = journal
-            .entries()?
-            .iter()
-            .map(|found| found.id().to_owned())
-            .collect();
-        Ok(Self { journal, before })
-    }
-
-    fn entries(&self) -> Result<Vec<Entry>, Problem> {
-        let found = self.journal.entries()?.into_iter();
-        let ours = found.filter_map(|found| match found {
-            Found::Entry(entry) if entry.data.steps.iter().any(is_open) => Some(*entry),
-            _ => None,
-        });
-        Ok(ours.collect())
+        Ok(Self(SessionJournal::begin(hosts, options)?))
     }
 
     /// Closes what was opened since. All else that was done stays.
@@ -50,8 +29,8 @@ impl OpenPorts {
     ///
     /// The host's; the hint says how it is closed.
     pub fn close_new(&self, hosts: &dyn Hosts, front: &mut dyn Front) -> Result<(), Problem> {
-        let is_new = |entry: &Entry| !self.before.contains(&entry.id);
-        self.close(&is_new, &is_open, hosts, front).map(drop)
+        self.close(&|entry| self.0.is_new(entry), &is_open, hosts, front)
+            .map(drop)
     }
 
     /// Ends a session over targets: closes what it opened for its own time, and tells what stays open on their hosts.
@@ -68,8 +47,7 @@ impl OpenPorts {
         if hosts_with_open_ports(targets).is_empty() {
             return Ok(());
         }
-        let is_new = |entry: &Entry| !self.before.contains(&entry.id);
-        self.close(&is_new, &is_temporary, hosts, front)?;
+        self.close(&|entry| self.0.is_new(entry), &is_temporary, hosts, front)?;
         self.stays(targets)?.iter().for_each(|line| front.status(line));
         Ok(())
     }
@@ -109,24 +87,7 @@ impl OpenPorts {
         hosts: &dyn Hosts,
         front: &mut dyn Front,
     ) -> Result<usize, Problem> {
-        // Flags of its own: the Ctrl-C that ended the session does not leave the port open.
-        let interrupt = Interrupt::default();
-        let mut count = 0;
-        for mut entry in self.entries()? {
-            if !of(&entry) || !entry.data.steps.iter().any(wanted) {
-                continue;
-            }
-            let close = |entry: &mut Entry, front: &mut dyn Front| -> Result<usize, Problem> {
-                let steps = plan_undo_of(entry, hosts, None, &interrupt, wanted)?.steps;
-                for step in &steps {
-                    take(entry, step.index, &step.taking, hosts, &interrupt, front)?;
-                }
-                Ok(steps.len())
-            };
-            let hint = format!("Close it by `vmserial undo {}`.", entry.id);
-            count += close(&mut entry, front).map_err(|problem| problem.hint(hint))?;
-        }
-        Ok(count)
+        self.0.take_back(of, wanted, "Close it", hosts, front)
     }
 
     /// Tells what stays open on a host, and how each is closed.
@@ -136,7 +97,7 @@ impl OpenPorts {
     /// The journal cannot be read.
     pub fn told(&self, host: &HostRef) -> Result<Vec<String>, Problem> {
         let mut lines = Vec::new();
-        for entry in self.entries()? {
+        for entry in self.0.entries_with(&is_open)? {
             for record in entry
                 .data
                 .steps

@@ -44,6 +44,7 @@ pub mod resume;
 pub mod sac;
 pub mod serial;
 pub mod serve;
+pub mod session_journal;
 mod side_by_side;
 pub mod state;
 pub mod store;

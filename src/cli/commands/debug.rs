@@ -21,12 +21,13 @@ use crate::session::debug::{DebugOptions, DebugPort, SessionPorts, check_debugge
 use crate::session::events::SessionEvents;
 use crate::session::firewall_end::OpenPorts;
 use crate::session::guest_stage::GuestLook;
-use crate::session::host_sysrq::Before;
+use crate::session::host_sysrq::give_back;
 use crate::session::interrupt::Interrupt;
 use crate::session::join::any_owner;
 use crate::session::lifetime::Lifetime;
 use crate::session::planning::RealHosts;
 use crate::session::resume::free_stub;
+use crate::session::session_journal::SessionJournal;
 use crate::session::target_port::target_port;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -147,7 +148,7 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         interrupt,
     };
     let lifetime = Lifetime::begin(&hosts, &options)?;
-    let before = Before::begin(&hosts, &options)?;
+    let before = SessionJournal::begin(&hosts, &options)?;
     let open = OpenPorts::begin(&hosts, &options)?;
     let parts = Parts {
         target: &target,
@@ -164,7 +165,7 @@ pub fn run(args: &DebugArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
         true => Ok(()),
         false => lifetime.end(&target.name, &hosts, ui),
     };
-    let ended = ended.and(before.give_back(&hosts, ui));
+    let ended = ended.and(give_back(&before, &hosts, ui));
     let closed = match args.plan {
         true => Ok(()),
         false => open.end(std::slice::from_ref(&target), &hosts, ui),
