@@ -180,7 +180,9 @@ impl Login {
 
     fn patience(&self) -> Duration {
         match self.state {
-            State::Waiting | State::UserSent => FLOOD,
+            State::Waiting => FLOOD,
+            // `login` is started first, which an emulated guest takes its time for.
+            State::UserSent => ANSWER * 2,
             State::PasswordSent => AFTER_PASSWORD,
             State::Probing => ANSWER,
             State::Starting | State::SudoPassword => ANSWER * 2,
@@ -251,7 +253,10 @@ impl Login {
             return;
         }
         let text = plain(&self.heard);
-        let said_something = !text.trim().is_empty();
+        let said_something = match self.state {
+            State::UserSent => self.is_answered(&text),
+            _ => !text.trim().is_empty(),
+        };
         let waited = now.saturating_sub(self.last_sent) >= self.patience();
         match self.state {
             State::Waiting if said_something => self.probe(now),
@@ -297,6 +302,15 @@ impl Login {
             // Nothing yet: the time goes on from here.
             _ => self.last_heard = now,
         }
+    }
+
+    /// Tells whether more came than the name's own echo and getty's prompt before it: whatever is typed until then is taken for
+    /// the password.
+    fn is_answered(&self, text: &str) -> bool {
+        let user = self.credentials.user.as_deref().unwrap_or_default();
+        text.lines()
+            .map(str::trim)
+            .any(|line| !line.is_empty() && line != user && newest_prompt(line) != Some(Prompt::User))
     }
 
     fn again(&mut self, state: State, words: &str, now: Duration) {

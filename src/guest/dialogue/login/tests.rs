@@ -293,3 +293,24 @@ proptest! {
         prop_assert!(false, "it never ends");
     }
 }
+
+#[test]
+fn a_slow_login_is_waited_for_before_anything_is_typed() {
+    let mut now = Duration::ZERO;
+    let mut login = Login::new(root(), Mark::new(5), now);
+    login.take_output();
+    login.input(now, b"\r\ndev login: ");
+    assert_eq!(login.take_output(), b"root\r");
+    // The prompt once more, for an Enter that came before the name, and the name's echo: nobody asked for anything yet, and
+    // whatever is typed now is the password.
+    login.input(now, b"\r\ndev login: ro");
+    login.input(now, b"ot\r\n");
+    let begun = now;
+    while now < begun + Duration::from_secs(6) {
+        now = login.deadline();
+        login.tick(now);
+        assert_eq!(login.take_output(), b"", "after {now:?}");
+    }
+    login.input(now, b"Password: ");
+    assert_eq!(login.take_output(), b"s3cret\r");
+}
