@@ -46,7 +46,7 @@ cp "$root/usr/lib/grub/i386-pc/boot.img" "$work/boot.img"
 
 # The first boot installs the first kernel; the second one is the upgrade.
 cp "$work/first.deb" "$root/first.deb"
-cp "$work/second.deb" "$root/root/upgrade.deb"
+cp "$work/second.deb" "$root/upgrade.deb"
 install -m 755 "$VMSERIAL_INPUTS/first-boot.sh" "$root/first-boot"
 
 rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*
