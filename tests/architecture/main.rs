@@ -5,7 +5,7 @@ mod rules;
 mod sources;
 mod tree;
 
-use sources::{Names, in_sys, is_test_file, report, root, sources};
+use sources::{Names, files, in_sys, is_test_file, report, root, sources};
 use std::collections::BTreeMap;
 use std::fs;
 use syn::visit::Visit;
@@ -289,6 +289,20 @@ fn files_have_one_purpose_and_one_page() {
             broken.push(format!(
                 "src/{}.rs does not begin with what it is for",
                 source.name
+            ));
+        }
+    }
+    // Tests and tools are read, too.
+    let mut others = Vec::new();
+    for folder in ["tests", "xtask"] {
+        files(&root().join(folder), ".rs", &mut others);
+    }
+    for path in others {
+        let lines = fs::read_to_string(&path).unwrap().lines().count();
+        if lines > MOST_LINES {
+            broken.push(format!(
+                "{} has {lines} lines, at most {MOST_LINES}",
+                path.display()
             ));
         }
     }
