@@ -5,7 +5,7 @@ use crate::cli::error::Failure;
 use crate::config::load::{Arguments, split_arguments};
 use crate::config::{find, load};
 use crate::model::join::{JoinEnd, JoinSpec};
-use crate::model::profile::{GuestProfile, Profile};
+use crate::model::profile::{GuestOs, GuestProfile, Profile};
 use crate::model::{FailureKind, HostLogin, Problem, TargetSpec};
 use crate::runner::ssh::options::set_login;
 
@@ -74,6 +74,36 @@ pub fn guest_target(words: &[String], context: &Context) -> Result<GuestTarget, 
             .hint("Add `guest: {os: linux, ssh: root@GUEST}` to the target, or name the way in: `--host`, `--serial`, `--local`, `--by-hand`.")
     })?;
     Ok(GuestTarget { spec, guest })
+}
+
+/// Returns the one target that is meant, if one is, whose guest must have this system.
+///
+/// # Errors
+///
+/// As [`guest_target`]; configuration: its guest has another one.
+pub fn guest_target_of(
+    words: &[String],
+    os: GuestOs,
+    context: &Context,
+) -> Result<Option<GuestTarget>, Failure> {
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let target = guest_target(words, context)?;
+    if target.guest.os == os {
+        return Ok(Some(target));
+    }
+    let message = format!(
+        "`{}` says `os: {}`, and this is for guests with `os: {os}`",
+        target.spec.field_path("guest"),
+        target.guest.os
+    );
+    Err(Problem::new(FailureKind::Configuration, message)
+        .hint(format!(
+            "`vmserial guest {} {}` is for this one.",
+            target.guest.os, target.spec.name
+        ))
+        .into())
 }
 
 /// Notes how the profile's hosts are logged in to, for whoever goes there.

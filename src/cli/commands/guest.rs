@@ -2,6 +2,7 @@
 
 mod linux;
 mod look_time;
+mod port;
 mod windows;
 
 use crate::cli::context::Context;

@@ -26,6 +26,15 @@ pub enum GuestOs {
     Windows,
 }
 
+impl std::fmt::Display for GuestOs {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Linux => "linux",
+            Self::Windows => "windows",
+        })
+    }
+}
+
 /// Whether the console is set up for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

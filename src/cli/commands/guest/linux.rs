@@ -1,17 +1,19 @@
 //! `vmserial guest linux`.
 
-pub(super) mod way;
+mod way;
 mod wish;
 
+use super::look_time;
+use super::port::{cannot_wait, heard_port, port_to_hear};
 use crate::cli::change::{ChangeArgs, options};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
-use crate::cli::target::{GuestTarget, guest_target};
+use crate::cli::target::{GuestTarget, guest_target_of};
 use crate::cli::ui::Ui;
 use crate::guest::linux::by_hand::lines;
 use crate::guest::linux::{show, verdict};
 use crate::model::profile::{GuestOs, VariableName};
-use crate::model::{Deadline, EndpointSpec, FailureKind, Problem, Wait};
+use crate::model::{EndpointSpec, FailureKind, Problem, Wait};
 use crate::session::by_hand::wait_for_hand;
 use crate::session::find_tty::find_tty;
 use crate::session::guest::{LinuxWish, look, plan};
@@ -21,13 +23,6 @@ use crate::session::planning::{Hosts as _, RealHosts};
 use crate::session::port_ear::PortEar;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
-
-/// How long looking may take: a guest that is emulated on a loaded host is slow, and its console slower.
-const LOOK: Duration = Duration::from_secs(120);
-
-/// How long somebody may take to type a few lines.
-const TYPING: Duration = Duration::from_secs(1800);
 
 /// Makes a Linux guest ready for kernel debugging, and back again with `vmserial undo`.
 ///
@@ -88,39 +83,27 @@ pub struct WayArgs {
 ///
 /// No way in is named: 2. The kernel cannot be debugged, or is not root's to change: 5. No consent: 5 or 14.
 pub fn run(args: &LinuxArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
-    let target = if args.words.is_empty() {
-        None
-    } else {
-        Some(guest_target(&args.words, context)?)
-    };
-    if let Some(target) = &target {
-        check_os(target)?;
-    }
+    let target = guest_target_of(&args.words, GuestOs::Linux, context)?;
     let hosts = RealHosts::new(&context.state);
     let options = options(args.change.consent(), Interrupt::catch()?, context);
-    let wait = |time| {
-        Wait::new(
-            Deadline::after(Instant::now(), time),
-            options.interrupt.soft.clone(),
-            "the guest",
-        )
-    };
+    let look_wait = || look_time::look(&options.interrupt);
     let wish = args.wish.wish(target.as_ref());
     let Some(place) = way::place(args, target.as_ref(), &hosts)? else {
-        return by_hand(args, &wish, target.as_ref(), &hosts, context, ui, &wait(TYPING));
+        let wait = look_time::typing(&options.interrupt);
+        return by_hand(args, &wish, target.as_ref(), &hosts, context, ui, &wait);
     };
     let runner = hosts.runner(&place.host)?;
     let root = place.root.as_deref();
     let mut wish = wish;
     if let Some(word) = &args.wish.find {
-        let port = way::port_to_hear(word, target.as_ref(), &hosts)?;
-        let facts = look(runner.as_ref(), root, &wait(LOOK))?;
-        let name = find_tty(runner.as_ref(), &facts, &port, &context.state, &wait(LOOK))?;
+        let port = port_to_hear(word, target.as_ref(), &hosts)?;
+        let facts = look(runner.as_ref(), root, &look_wait())?;
+        let name = find_tty(runner.as_ref(), &facts, &port, &context.state, &look_wait())?;
         ui.status(&format!("That port is {name} in the guest."));
         wish = args.wish.on(name, target.as_ref());
     }
     if args.show {
-        let facts = look(runner.as_ref(), root, &wait(LOOK))?;
+        let facts = look(runner.as_ref(), root, &look_wait())?;
         let shown = place.root.clone().unwrap_or_else(|| place.host.to_string());
         if ui.is_json() {
             ui.data_json(&show::json(&shown, &facts))?;
@@ -132,8 +115,8 @@ pub fn run(args: &LinuxArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
     }
     check_something(&wish)?;
     let look_and_plan = || {
-        let facts = look(runner.as_ref(), root, &wait(LOOK))?;
-        plan(runner.as_ref(), &place, &facts, &wish, &wait(LOOK))
+        let facts = look(runner.as_ref(), root, &look_wait())?;
+        plan(runner.as_ref(), &place, &facts, &wish, &look_wait())
     };
     apply_to_host(&hosts, &place.host, &look_and_plan, &options, ui)?;
     Ok(ExitCode::SUCCESS)
@@ -166,13 +149,7 @@ fn by_hand(
                 .into(),
         );
     }
-    let port = match &args.wish.heard {
-        Some(word) => Some(way::port_to_hear(word, target, hosts)?),
-        None if target.is_some_and(|target| target.spec.debug_port().is_some()) => {
-            Some(way::port_to_hear("", target, hosts)?)
-        }
-        None => None,
-    };
+    let port = heard_port(args.wish.heard.as_deref(), target, hosts)?;
     // Listened to before anything is typed.
     let mut ear = match &port {
         Some(port) if ui.can_ask() && !args.change.plan => Some(PortEar::open(port, &context.state)?),
@@ -190,13 +167,7 @@ fn by_hand(
         return Ok(ExitCode::SUCCESS);
     }
     let Some(ear) = &mut ear else {
-        let why = match port {
-            Some(_) => "there is no terminal to wait on for what is typed in the guest",
-            None => "no port is known on which the guest's answer could be heard",
-        };
-        return Err(Problem::new(FailureKind::Precondition, why)
-            .hint("The lines above do it. `--heard ENDPOINT` names the port where the last one is heard.")
-            .into());
+        return Err(cannot_wait(port.as_ref()).into());
     };
     ui.status("Waiting for the last one to arrive at the port (Ctrl-C ends this).");
     wait_for_hand(
@@ -208,16 +179,4 @@ fn by_hand(
     )?;
     ui.status("The guest is ready: kgdb is on that port.");
     Ok(ExitCode::SUCCESS)
-}
-
-/// Refuses a target whose guest is another system.
-fn check_os(target: &GuestTarget) -> Result<(), Problem> {
-    if target.guest.os == GuestOs::Linux {
-        return Ok(());
-    }
-    let message = format!(
-        "`{}` says `os: windows`, and this is for Linux guests",
-        target.spec.field_path("guest")
-    );
-    Err(Problem::new(FailureKind::Configuration, message))
 }

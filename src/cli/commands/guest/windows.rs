@@ -3,12 +3,12 @@
 mod way;
 mod wish;
 
-use super::linux::way::port_to_hear;
 use super::look_time;
+use super::port::{cannot_wait, heard_port};
 use crate::cli::change::{ChangeArgs, options};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
-use crate::cli::target::{GuestTarget, guest_target};
+use crate::cli::target::{GuestTarget, guest_target_of};
 use crate::cli::ui::Ui;
 use crate::guest::windows::by_hand::lines;
 use crate::guest::windows::show;
@@ -87,14 +87,7 @@ pub struct WayArgs {
 ///
 /// No way in is named, EMS and the debugger on one port: 2. Not elevated, Secure Boot, no consent: 5 or 14.
 pub fn run(args: &WindowsArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode, Failure> {
-    let target = if args.words.is_empty() {
-        None
-    } else {
-        Some(guest_target(&args.words, context)?)
-    };
-    if let Some(target) = &target {
-        check_os(target)?;
-    }
+    let target = guest_target_of(&args.words, GuestOs::Windows, context)?;
     let wish = args.wish.wish(target.as_ref())?;
     wish.check()?;
     let hosts = RealHosts::new(&context.state);
@@ -143,13 +136,7 @@ fn by_hand(
     wait: &Wait,
 ) -> Result<ExitCode, Failure> {
     check_something(wish)?;
-    let port = match &args.wish.heard {
-        Some(word) => Some(port_to_hear(word, target, hosts)?),
-        None if target.is_some_and(|target| target.spec.debug_port().is_some()) => {
-            Some(port_to_hear("", target, hosts)?)
-        }
-        None => None,
-    };
+    let port = heard_port(args.wish.heard.as_deref(), target, hosts)?;
     let port = port.map(|port| PortToHear {
         policy: Policy::Kd,
         ..port
@@ -172,28 +159,10 @@ fn by_hand(
         return Ok(ExitCode::SUCCESS);
     }
     let Some(ear) = &mut ear else {
-        let why = match port {
-            Some(_) => "there is no terminal to wait on for what is typed in the guest",
-            None => "no port is known on which the guest's answer could be heard",
-        };
-        return Err(Problem::new(FailureKind::Precondition, why)
-            .hint("The lines above do it. `--heard ENDPOINT` names the port where the kernel is heard.")
-            .into());
+        return Err(cannot_wait(port.as_ref()).into());
     };
     ui.status("Waiting for the kernel to speak KD on the port (Ctrl-C ends this).");
     wait_for_kd(ear, wait)?;
     ui.status("The guest is ready: its kernel speaks KD on that port.");
     Ok(ExitCode::SUCCESS)
-}
-
-/// Refuses a target whose guest is another system.
-fn check_os(target: &GuestTarget) -> Result<(), Problem> {
-    if target.guest.os == GuestOs::Windows {
-        return Ok(());
-    }
-    let message = format!(
-        "`{}` says `os: linux`, and this is for Windows guests",
-        target.spec.field_path("guest")
-    );
-    Err(Problem::new(FailureKind::Configuration, message))
 }

@@ -1,19 +1,15 @@
 //! How a Linux guest is reached: flags before the profile, SSH before the console.
 
 use super::LinuxArgs;
-use crate::bridge::TargetSource;
+use crate::cli::commands::guest::port::serial_endpoint;
 use crate::cli::error::Failure;
-use crate::cli::port::{here, usage};
 use crate::cli::target::GuestTarget;
 use crate::guest::linux::live::Place;
 use crate::model::profile::Secret;
-use crate::model::{EndpointSpec, FailureKind, HostLogin, HostRef, Policy, Problem};
+use crate::model::{FailureKind, HostLogin, HostRef, Problem};
 use crate::runner::ssh::options::set_login;
-use crate::session::PortKey;
 use crate::session::guest::console_of;
 use crate::session::planning::RealHosts;
-use crate::session::port_ear::PortToHear;
-use crate::session::target_port::target_port;
 
 /// Finds how the guest is reached, and notes how one logs in there. `None`: by hand.
 ///
@@ -83,53 +79,4 @@ pub fn place(
     Err(Problem::new(FailureKind::Usage, message)
         .hint("Name one: `--host root@GUEST` (its SSH), `--serial ENDPOINT` (its console), `--local` (inside it), `--root DIR` (its disk, mounted), `--by-hand`, or `guest: {ssh: …}` in the profile.")
         .into())
-}
-
-/// Returns the endpoint as the journal keeps it: an undo may run in another folder.
-///
-/// # Errors
-///
-/// It is no endpoint of a VM.
-pub fn serial_endpoint(endpoint: &EndpointSpec) -> Result<EndpointSpec, Failure> {
-    let current = std::env::current_dir()?;
-    let home = etcetera::home_dir().ok();
-    let endpoint = endpoint.resolved(&current, home.as_deref()).map_err(usage)?;
-    endpoint.check_as_target().map_err(usage)?;
-    Ok(endpoint)
-}
-
-/// Returns a port to listen to: the endpoint that is named, else the target's port for the debugger.
-///
-/// # Errors
-///
-/// Usage: neither is there, or it is no endpoint of a VM.
-pub fn port_to_hear(
-    word: &str,
-    target: Option<&GuestTarget>,
-    hosts: &RealHosts,
-) -> Result<PortToHear, Failure> {
-    if word.is_empty() {
-        let spec = target.map(|target| &target.spec);
-        let port = spec.and_then(|spec| spec.debug_port().map(|port| (spec, port)));
-        let (spec, port) = port.ok_or_else(|| {
-            Problem::new(
-                FailureKind::Usage,
-                "`--find` needs the port's endpoint, or a target with a port for a debugger",
-            )
-        })?;
-        let place = target_port(hosts, spec, port)?;
-        return Ok(PortToHear {
-            keys: place.keys,
-            source: place.source,
-            policy: Policy::Console,
-        });
-    }
-    let endpoint: EndpointSpec = word.parse().map_err(usage)?;
-    let endpoint = here(&endpoint).map_err(usage)?;
-    endpoint.check_as_target().map_err(usage)?;
-    Ok(PortToHear {
-        keys: vec![PortKey::of_endpoint(&endpoint)],
-        source: TargetSource::Fixed(endpoint),
-        policy: Policy::Console,
-    })
 }

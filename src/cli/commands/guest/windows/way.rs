@@ -1,7 +1,7 @@
 //! How a Windows guest is reached: flags before the profile; SSH, then PowerShell Direct, then the console.
 
 use super::WindowsArgs;
-use crate::cli::commands::guest::linux::way::serial_endpoint;
+use crate::cli::commands::guest::port::serial_endpoint;
 use crate::cli::error::Failure;
 use crate::cli::target::GuestTarget;
 use crate::guest::linux::live::Place;
