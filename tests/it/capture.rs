@@ -2,9 +2,9 @@
 
 use crate::bridge_rig::{accepted, bridge, random, up, vm};
 use crate::kit::{Running, Sandbox, connect, read_until, wait_until};
+use crate::namespace;
 use libtest_mimic::{Completion, Trial};
 use serde_json::Value;
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -31,14 +31,8 @@ pub fn trials() -> Vec<Trial> {
             a_limit_of_a_files_size_is_survived,
         ),
         Trial::ignorable_test("capture::a_full_disk_is_told_and_survived", || {
-            let probe = Command::new("unshare")
-                .args(["-rm", "true"])
-                .stderr(Stdio::null())
-                .status();
-            if !probe.is_ok_and(|status| status.success()) {
-                return Ok(Completion::ignored_with(
-                    "this user may not mount a disk in a namespace of its own",
-                ));
+            if let Some(reason) = namespace::missing() {
+                return Ok(Completion::ignored_with(reason));
             }
             a_full_disk_is_told_and_survived();
             Ok(Completion::Completed)
@@ -238,23 +232,17 @@ fn a_reader_follows_a_rotation() {
     assert!(sandbox.path("raw.3").exists());
 }
 
-/// A bridge with both logs that is started by a shell, after the shell did something.
-fn under(sandbox: &Sandbox, shell: &str) -> Command {
-    let bridge = sandbox.vmserial([
+/// A bridge with both logs.
+fn with_logs(sandbox: &Sandbox) -> Command {
+    sandbox.vmserial([
         "-v",
         "bridge",
         "--as=console",
         "--log=logs/raw",
         "--log-json=logs/json",
-    ]);
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("{shell}; exec \"$@\""), "sh"]);
-    command.arg(bridge.get_program()).args(bridge.get_args());
-    command.args(["connect:unix:vm", "listen:unix:c"].map(OsStr::new));
-    command.env_clear();
-    command.envs(bridge.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.current_dir(sandbox.path(""));
-    command
+        "connect:unix:vm",
+        "listen:unix:c",
+    ])
 }
 
 fn a_limit_of_a_files_size_is_survived() {
@@ -262,7 +250,8 @@ fn a_limit_of_a_files_size_is_survived() {
     fs::create_dir(sandbox.path("logs")).unwrap();
     let listener = vm(&sandbox);
     // Blocks of 512 bytes, or of 1,024 in some shells.
-    let mut bridge = Running::start(&mut under(&sandbox, "ulimit -f 8"));
+    let mut limited = namespace::after(Command::new("env"), &with_logs(&sandbox), "ulimit -f 8", &[]);
+    let mut bridge = Running::start(&mut limited);
     bridge.wait_line("ready");
     let mut target = accepted(&listener);
     let mut client = connect(&sandbox.path("c"));
@@ -285,15 +274,9 @@ fn a_limit_of_a_files_size_is_survived() {
 fn a_full_disk_is_told_and_survived() {
     let sandbox = Sandbox::new();
     fs::create_dir(sandbox.path("logs")).unwrap();
-    let mount = "mount -t tmpfs -o size=64k none logs || exit 77; echo mounted >&2";
+    let mount = "mount -t tmpfs -o size=64k none logs && echo mounted >&2";
     let listener = vm(&sandbox);
-    let inner = under(&sandbox, mount);
-    let mut command = Command::new("unshare");
-    command.arg("-rm").arg(inner.get_program()).args(inner.get_args());
-    command.env_clear();
-    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.current_dir(sandbox.path(""));
-    let mut bridge = Running::start(&mut command);
+    let mut bridge = Running::start(&mut namespace::inside(&with_logs(&sandbox), mount, &[]));
     bridge.wait_line("mounted");
     bridge.wait_line("ready");
     let mut target = accepted(&listener);
@@ -312,9 +295,7 @@ fn a_full_disk_is_told_and_survived() {
     bridge.wait_line("log failed");
     // Room again: the next bytes are written, and how many are missing is told. The disk is the bridge's own.
     let inside = |words: &[&str]| {
-        let pid = bridge.pid().to_string();
-        let output = Command::new("nsenter")
-            .args(["--user", "--preserve-credentials", "--mount", "-t", &pid, "--"])
+        let output = namespace::command(&namespace::way().enter(bridge.pid()))
             .args(words)
             .output()
             .unwrap();
@@ -322,7 +303,8 @@ fn a_full_disk_is_told_and_survived() {
         output.stdout
     };
     let folder = sandbox.path("logs").display().to_string();
-    inside(&["mount", "-o", "remount,size=1m", &folder]);
+    // With the source named, `mount` does not repeat the options as they are: a plain user may not give them.
+    inside(&["mount", "-o", "remount,size=1m", "none", &folder]);
     target.write_all(b"\nroom again\n").unwrap();
     read_until(&mut client, b"room again\n");
     let raw = inside(&["cat", &format!("{folder}/raw")]);

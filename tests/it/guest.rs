@@ -59,7 +59,8 @@ pub fn folder() -> Option<PathBuf> {
         .ok()?
         .flatten()
         .map(|entry| entry.path())
-        .filter(|folder| folder.join("bzImage").exists());
+        // The kernels of the Debian guest are there too; they start from a disk.
+        .filter(|folder| folder.join("initrd.gz").exists());
     built.filter(complete).max_by_key(|folder| {
         std::fs::metadata(folder.join("complete"))
             .and_then(|file| file.modified())

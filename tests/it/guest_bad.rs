@@ -4,6 +4,7 @@
 use crate::guest_serial::Terminal;
 use crate::guest_trees::copy_tree;
 use crate::kit::{Ended, Sandbox, is_fast, wait_until};
+use crate::namespace::{self, command, way};
 use libtest_mimic::{Completion, Failed, Trial};
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -36,15 +37,11 @@ pub fn trials() -> Vec<Trial> {
     all.into_iter().map(trial).collect()
 }
 
-fn missing() -> Option<&'static str> {
+fn missing() -> Option<String> {
     if is_fast() {
-        return Some("dialogues over a console are left out (VMSERIAL_TEST_FAST=1)");
+        return Some("dialogues over a console are left out (VMSERIAL_TEST_FAST=1)".to_owned());
     }
-    let probe = Command::new("unshare")
-        .args(["-rm", "mount", "-t", "tmpfs", "none", "/etc"])
-        .output();
-    (!probe.is_ok_and(|output| output.status.success()))
-        .then_some("this user may not mount a disk in a namespace of its own")
+    namespace::missing()
 }
 
 /// A Fedora on small disks of its own. Ended when dropped, and its disks with it.
@@ -64,8 +61,9 @@ impl Guest {
     fn new() -> Self {
         let sandbox = Sandbox::new();
         copy_tree("fedora-41", &sandbox.path("tree"));
-        let holder = Command::new("unshare")
-            .args(["-rm", "sh", "-c", DISKS, "sh"])
+        let holder = way()
+            .unshare()
+            .args(["sh", "-c", DISKS, "sh"])
             .arg(sandbox.path(""))
             .stdin(Stdio::piped())
             .spawn()
@@ -76,16 +74,9 @@ impl Guest {
         Self { sandbox, holder }
     }
 
-    fn enter(&self, credentials: &str) -> String {
-        format!("nsenter --user --mount {credentials} -t {}", self.holder.id())
-    }
-
     /// What the guest's shell says, beside any terminal.
     fn inside(&self, script: &str) -> String {
-        let enter = self.enter("--preserve-credentials");
-        let mut words = enter.split_whitespace();
-        let output = Command::new(words.next().unwrap())
-            .args(words)
+        let output = command(&way().enter(self.holder.id()))
             .args(["sh", "-c", script])
             .output()
             .unwrap();
@@ -109,7 +100,7 @@ impl Guest {
     }
 
     fn root_shell(&self) -> String {
-        format!("{} sh -i", self.enter("--preserve-credentials"))
+        format!("{} sh -i", way().enter(self.holder.id()))
     }
 
     fn wish(&self, more: &[&str]) -> Ended {
@@ -174,7 +165,7 @@ fn a_disk_that_fills_half_way_is_undone() {
 
 fn a_read_only_boot_is_told() {
     let guest = Guest::new();
-    guest.inside("mount -o remount,ro /boot");
+    guest.inside("mount -o remount,ro none /boot");
     let before = guest.world();
     let failed = guest.wish(&["--yes"]);
     assert!(matches!(failed.code, Some(5 | 6)), "{failed:?}");
@@ -198,9 +189,8 @@ fn who_is_not_root_is_told_before_anything() {
         "ttyS0",
         "--yes",
     ];
-    // In its namespace this machine's user is nobody in particular.
-    let user = "unshare --map-user=1000 --map-group=1000 -m sh -i";
-    let refused = guest.run(user, &words);
+    let user = format!("{} sh -i", way().nobody());
+    let refused = guest.run(&user, &words);
     assert_eq!(refused.code, Some(5), "{refused:?}");
     // Nobody without sudo becomes root.
     let bare = guest.sandbox.path("bare");

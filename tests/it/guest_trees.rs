@@ -1,6 +1,7 @@
 //! Boot entries and consoles in the layouts of Fedora, RHEL, openSUSE and systemd-boot, checked by GRUB's and systemd's own tools.
 
 use crate::kit::{Ended, Sandbox};
+use crate::namespace;
 use libtest_mimic::{Completion, Failed, Trial};
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,11 +28,7 @@ pub fn trials() -> Vec<Trial> {
     trials.push(Trial::ignorable_test(
         "guest_trees::systemd_s_own_tool_reads_it",
         || {
-            let probe = Command::new("unshare")
-                .args(["-rm", "mount", "-t", "tmpfs", "none", "/mnt"])
-                .output();
-            if !probe.is_ok_and(|output| output.status.success()) {
-                let reason = "this user may not mount a disk in a namespace of its own";
+            if let Some(reason) = namespace::missing() {
                 return Ok(Completion::ignored_with(reason));
             }
             systemd_s_own_tool_reads_it();
@@ -292,8 +289,9 @@ fn systemd_s_own_tool_reads_it() {
     assert_eq!(applied.code, Some(0), "{applied:?}");
     let script = "mount -t tmpfs none /mnt && cp -r \"$0\"/. /mnt && mkdir /mnt/EFI && \
         SYSTEMD_RELAX_ESP_CHECKS=1 bootctl --no-pager --esp-path=/mnt list";
-    let output = Command::new("unshare")
-        .args(["-rm", "sh", "-e", "-c", script])
+    let output = namespace::way()
+        .unshare()
+        .args(["sh", "-e", "-c", script])
         .arg(tree.root.join("boot"))
         .output()
         .unwrap();

@@ -3,14 +3,14 @@
 use crate::debug_lab::{Change, Lab};
 use crate::guest;
 use crate::kit::{Ended, Sandbox, finish};
+use crate::namespace;
 use libtest_mimic::{Completion, Trial};
 use std::fs;
-use std::process::{Command, Stdio};
 
 pub fn trials() -> Vec<Trial> {
     let of = |name: &str, run: fn(), wants_guest: bool| {
         Trial::ignorable_test(format!("host_sysrq::{name}"), move || {
-            let reason = namespaces().or_else(|| wants_guest.then(guest::missing).flatten());
+            let reason = namespace::missing().or_else(|| wants_guest.then(guest::missing).flatten());
             if let Some(reason) = reason {
                 return Ok(Completion::ignored_with(reason));
             }
@@ -38,17 +38,6 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Why no trial can have files of its own in place of the machine's.
-fn namespaces() -> Option<String> {
-    let script = "mount -t tmpfs none /proc/sys/kernel && mount -t tmpfs none /etc/sysctl.d";
-    let probe = Command::new("unshare")
-        .args(["-rm", "sh", "-c", script])
-        .stderr(Stdio::null())
-        .status();
-    (!probe.is_ok_and(|status| status.success()))
-        .then(|| "this user may not mount files in a namespace of its own".to_owned())
-}
-
 const PROFILE: &str = "version: 1
 targets:
   dev: {host: vmware, vm: dev.vmx, ports: [{port: 1, as: console, attach: \"listen:unix:s\"}], host_sysrq: off}
@@ -70,17 +59,11 @@ fn with_host(sandbox: &Sandbox) {
 
 /// Runs vmserial where the sandbox's files are the host's.
 fn run(sandbox: &Sandbox, words: &[&str]) -> Ended {
-    let script =
-        "mount --bind \"$1\" /proc/sys/kernel && mount --bind \"$2\" /etc/sysctl.d && shift 2 && exec \"$@\"";
+    let script = "mount --bind \"$1\" /proc/sys/kernel && mount --bind \"$2\" /etc/sysctl.d";
+    let folders = [sandbox.path("kernel"), sandbox.path("sysctl.d")];
+    let folders = folders.each_ref().map(|folder| folder.as_path());
     let inner = sandbox.vmserial(words);
-    let mut command = Command::new("unshare");
-    command.args(["-rm", "sh", "-c", script, "sh"]);
-    command.args([sandbox.path("kernel"), sandbox.path("sysctl.d")]);
-    command.arg(inner.get_program()).args(inner.get_args());
-    command.env_clear();
-    command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.current_dir(sandbox.path(""));
-    finish(&mut command, b"")
+    finish(&mut namespace::inside(&inner, script, &folders), b"")
 }
 
 fn sysrq(sandbox: &Sandbox) -> String {

@@ -47,6 +47,7 @@ mod joined;
 mod kit;
 mod lost_output;
 mod mux;
+mod namespace;
 mod plan_apply;
 mod powershell;
 mod profile;
@@ -98,6 +99,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(capture::trials());
     trials.extend(control::trials());
     trials.extend(mux::trials());
+    trials.extend(namespace::trials());
     trials.extend(profile::trials());
     trials.extend(endpoint::trials());
     trials.extend(endpoint_errors::trials());

@@ -2,10 +2,11 @@
 //! the server's own, so that nothing of the machine changes.
 
 use crate::kit::{Sandbox, finish};
+use crate::namespace::Way;
 use crate::sshd::Sshd;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// A user with root's rights.
 pub const ADMIN: &str = "vsadmin";
@@ -25,11 +26,7 @@ pub const TWO_QUESTIONS: &str =
 
 /// Why there can be no such server here; `None` if there can.
 pub fn missing() -> Option<String> {
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--mount", "--propagation", "private", "true"]);
-    let may = unshare.stderr(Stdio::null()).status();
-    let is_root = rustix::process::getuid().is_root() && may.is_ok_and(|status| status.success());
-    (!is_root).then(|| {
+    (Way::here() != Some(Way::Root)).then(|| {
         "only root with a mount namespace of its own can start an sshd with users of its own".to_owned()
     })
 }
@@ -90,10 +87,10 @@ pub fn start(sandbox: &Sandbox, auth: &str, more: &str) -> Sshd {
     enter.push_str("exec \"$@\"\n");
     put("enter", &enter, 0o644);
     let enter = folder.join("enter").display().to_string();
-    let around = ["unshare", "--mount", "--propagation", "private", "sh", &enter];
+    let around = Way::Root.words().into_iter().chain(["sh", &enter]);
     Sshd::start_by(
         sandbox,
         &format!("{more}UsePAM yes\nPermitRootLogin yes\nSetEnv PATH={path}\n"),
-        around.map(str::to_owned).into(),
+        around.map(str::to_owned).collect(),
     )
 }

@@ -1,6 +1,7 @@
 //! Two network namespaces with a cable between them: a Xen host with real iptables and a real sshd, and whoever sets it up.
 
 use crate::kit::{Ended, Running, Sandbox, finish, has_ended, kill, wait_until};
+use crate::namespace::{Way, command};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -33,11 +34,8 @@ pub fn missing() -> Option<String> {
                 "`{program}` is not there (Debian: openssh-server, iptables, util-linux, netcat-openbsd)"
             ));
         }
-        let script = "mount --make-rprivate / && mount -t tmpfs tmpfs /run && ip link add v0 type veth peer name v1 && iptables -N x && iptables-save >/dev/null";
-        let tried = finish(
-            Command::new("unshare").args(["-n", "-m", "sh", "-c", script]),
-            b"",
-        );
+        let script = "mount -t tmpfs tmpfs /run && ip link add v0 type veth peer name v1 && iptables -N x && iptables-save >/dev/null";
+        let tried = finish(Way::Root.unshare().args(["--net", "sh", "-c", script]), b"");
         (tried.code != Some(0))
             .then(|| "this user may not make a network namespace with rules of its own".to_owned())
     };
@@ -53,11 +51,13 @@ struct Space {
 impl Space {
     /// Makes a namespace; `script` prepares it.
     fn new(with_mounts: bool, script: &str) -> Self {
-        let mounts: &[&str] = if with_mounts { &["-m"] } else { &[] };
+        let mut unshare = match with_mounts {
+            true => Way::Root.unshare(),
+            false => Command::new("unshare"),
+        };
         // It goes when its standard input ends, also with a test that was killed.
-        let holder = Command::new("unshare")
-            .arg("-n")
-            .args(mounts)
+        let holder = unshare
+            .arg("--net")
             .args(["sh", "-ec", &format!("{script}\necho ready\nread end")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -72,13 +72,12 @@ impl Space {
     }
 
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &self.holder.id().to_string(), "-n"]);
-        if self.with_mounts {
-            // Its root too: that of the tests may be another one than the namespace's first.
-            command.args(["-m", "-r"]);
-        }
-        command.arg("--").arg(program);
+        let pid = self.holder.id();
+        let mut command = match self.with_mounts {
+            true => command(&Way::Root.enter(pid)),
+            false => command(&format!("nsenter --target {pid}")),
+        };
+        command.arg("--net").arg("--").arg(program);
         command
     }
 }
@@ -121,7 +120,7 @@ impl Lab {
         vm(&far.join("xen.state"));
         fs::write(sandbox.path("rules"), rules).unwrap();
         let script = format!(
-            "ip link set lo up; mount --make-rprivate /; mount -t tmpfs tmpfs /run; mkdir /run/sshd; mount -t tmpfs tmpfs /var/lib
+            "ip link set lo up; mount -t tmpfs tmpfs /run; mkdir /run/sshd; mount -t tmpfs tmpfs /var/lib
              cp -a /etc {etc}; mkdir {home}; sed -i 's|^\\(root:[^:]*:[^:]*:[^:]*:[^:]*\\):[^:]*:|\\1:{home}:|' {etc}/passwd; mount --bind {etc} /etc; mkdir -p /etc/sysconfig /etc/xapi.d/plugins; rm -f /etc/iptables/rules.v4
              cp {rules} {FILE}; chmod 600 {FILE}; iptables-restore {FILE}",
             etc = sandbox.path("etc").display(),
