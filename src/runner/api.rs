@@ -177,6 +177,15 @@ pub enum Status {
     Signalled(i32),
 }
 
+impl std::fmt::Display for Status {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited(code) => write!(formatter, "ended with {code}"),
+            Self::Signalled(signal) => write!(formatter, "ended by signal {signal}"),
+        }
+    }
+}
+
 impl Output {
     /// Tells whether the command exited with 0.
     pub fn success(&self) -> bool {
@@ -196,7 +205,7 @@ pub enum RunError {
         host: HostRef,
     },
     /// A command ended with another status than 0 and was needed.
-    #[error("`{invocation}` on {host} ended with {status:?}{tail}")]
+    #[error("`{invocation}` on {host} {status}{tail}")]
     Failed {
         /// The command, secrets masked.
         invocation: String,

@@ -4,7 +4,7 @@ use crate::bridge::{BreakMeans, Breaker};
 use crate::model::{BreakWith, Cancel, Deadline, HostPath, Invocation, NativeBreak, Wait};
 use crate::plan::QmpCommand;
 use crate::runner::qmp::qmp;
-use crate::runner::{Output, RunError, Runner, Status};
+use crate::runner::{Output, RunError, Runner};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -63,11 +63,10 @@ impl Breaker for CommandBreaker {
 
 /// Puts a failed command into words, with the last line that it said.
 fn failure(output: &Output) -> Option<String> {
-    let how = match output.status {
-        Status::Exited(0) => return None,
-        Status::Exited(code) => format!("it ended with {code}"),
-        Status::Signalled(signal) => format!("it was ended by signal {signal}"),
-    };
+    if output.success() {
+        return None;
+    }
+    let how = format!("it {}", output.status);
     let said = String::from_utf8_lossy(&output.stderr);
     Some(match said.lines().rev().find(|line| !line.trim().is_empty()) {
         Some(line) => format!("{how}: {line}"),

@@ -84,11 +84,10 @@ impl ChildStream {
 
 /// Puts a failed end into words; `None` for success.
 pub(super) fn failure(end: &End) -> Option<String> {
-    let how = match end.status {
-        Status::Exited(0) => return None,
-        Status::Exited(code) => format!("ended with {code}"),
-        Status::Signalled(signal) => format!("ended by signal {signal}"),
-    };
+    if end.status == Status::Exited(0) {
+        return None;
+    }
+    let how = end.status.to_string();
     Some(match &end.last_line {
         Some(line) => format!("{how}: {line}"),
         None => how,

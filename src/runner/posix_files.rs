@@ -50,7 +50,7 @@ pub fn succeeded(what: &str, host: &HostRef, output: Output) -> Result<Output, R
     };
     let words = match words.trim().lines().last() {
         Some(_) => tail(&output.stderr).trim().to_owned(),
-        None => format!("it ended with {:?}", output.status),
+        None => format!("it {}", output.status),
     };
     Err(RunError::Io {
         what: format!("{what} on {host}"),

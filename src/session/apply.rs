@@ -391,13 +391,18 @@ fn started(entry: &Entry) -> Vec<(Option<TargetName>, ProcessRef)> {
 
 /// Adds how to take back what was done before a failure.
 pub(super) fn told(problem: Problem, entry: Option<&Entry>) -> Problem {
-    match entry {
-        Some(entry) if entry.data.is_in_force() => problem.hint(format!(
-            "What was done until then is taken back by `vmserial undo {}`.",
-            entry.id
-        )),
-        _ => problem,
-    }
+    let Some(entry) = entry.filter(|entry| entry.data.is_in_force()) else {
+        return problem;
+    };
+    let problem = problem.hint(format!(
+        "What was done until then is taken back by `vmserial undo {}`.",
+        entry.id
+    ));
+    entry.data.left_off().into_iter().fold(problem, |problem, target| {
+        problem.hint(format!(
+            "The VM of `{target}` was powered off for this and did not come back: start it afterwards, an undo leaves its power as it is."
+        ))
+    })
 }
 
 #[cfg(test)]

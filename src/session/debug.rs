@@ -228,7 +228,7 @@ impl Run<'_> {
                 match status {
                     Ok(Status::Exited(0)) => Input::DebuggerEnded(true),
                     Ok(status) => {
-                        self.front.warning(&format!("gdb ended with {status:?}"));
+                        self.front.warning(&format!("gdb {status}"));
                         Input::DebuggerEnded(false)
                     }
                     Err(error) => {

@@ -254,14 +254,22 @@ fn run_with_log(
     runner: &dyn Runner,
     wait: &Wait,
 ) -> Result<(), Problem> {
+    // A log that cannot be read takes nothing from the command's own words.
+    let read = || runner.read(log, wait).ok().flatten();
+    let before = read();
     let output = runner.run(invocation, wait)?;
     let Err(error) = must_succeed(runner.host(), invocation, output) else {
         return Ok(());
     };
     let mut problem = Problem::from(error);
-    if let Ok(Some(file)) = runner.read(log, wait) {
+    if let Some(file) = read() {
+        // A command that failed early wrote none: what is there may be of another start.
+        let age = match before.is_some_and(|before| before.bytes == file.bytes) {
+            true => ", which is as it was before",
+            false => "",
+        };
         let lines = tail(&file.bytes);
-        problem.message = format!("{}\n  the last lines of `{log}`:{lines}", problem.message);
+        problem.message = format!("{}\n  the last lines of `{log}`{age}:{lines}", problem.message);
     }
     Err(problem)
 }
@@ -307,7 +315,10 @@ mod tests {
         let problem = run_with_log(&invocation, &log, &Local::new(), &wait).unwrap_err();
         assert_eq!(problem.kind, FailureKind::Host);
         assert!(problem.message.contains("no-such-flag"), "{problem}");
-        let words = format!("the last lines of `{log}`:\n    started\n    Failed to connect to '/x'");
+        // This one wrote nothing.
+        let words = format!(
+            "the last lines of `{log}`, which is as it was before:\n    started\n    Failed to connect to '/x'"
+        );
         assert!(problem.message.ends_with(&words), "{problem}");
     }
 }

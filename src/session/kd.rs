@@ -135,11 +135,11 @@ pub fn run(
         match (events.next(), &child) {
             (SessionEvent::DebuggerEnded(Ok(Status::Exited(0))), _) => return Ok(()),
             (SessionEvent::DebuggerEnded(status), _) => {
-                let how = status.map_or_else(|error| error.to_string(), |status| format!("{status:?}"));
-                return Err(Problem::new(
-                    FailureKind::Host,
-                    format!("the debugger ended with {how}"),
-                ));
+                let how = status.map_or_else(
+                    |error| format!("cannot be waited for: {error}"),
+                    |status| status.to_string(),
+                );
+                return Err(Problem::new(FailureKind::Host, format!("the debugger {how}")));
             }
             (SessionEvent::BridgeEnded(reason), child) => {
                 if let Some(child) = child {

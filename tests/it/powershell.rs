@@ -178,11 +178,11 @@ fn no_answer_is_told_with_the_last_words() {
     for (faults, words) in [
         (
             "garbage",
-            "`PowerShell script host/versions` on this machine ended with Exited(0)",
+            "`PowerShell script host/versions` on this machine ended with 0",
         ),
         (
             "half",
-            "`PowerShell script host/versions` on this machine ended with Exited(1)",
+            "`PowerShell script host/versions` on this machine ended with 1",
         ),
         (
             "half\nclixml",
@@ -190,7 +190,7 @@ fn no_answer_is_told_with_the_last_words() {
         ),
         (
             "killed",
-            "`PowerShell script host/versions` on this machine ended with Signalled(9)",
+            "`PowerShell script host/versions` on this machine ended by signal 9",
         ),
     ] {
         fault(&state, faults);

@@ -9,6 +9,7 @@ mod windows;
 mod windows_builtin;
 mod xapi;
 mod xl;
+mod xl_create;
 
 use crate::kit::{Ended, PATIENCE, Sandbox, wait_until};
 use crate::sshd::{QUICK_SHELL, Sshd};
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 pub fn trials() -> Vec<Trial> {
     let mut trials = xapi::trials();
     trials.extend(xl::trials());
+    trials.extend(xl_create::trials());
     trials.extend(ssh::trials());
     trials.extend(joined::trials());
     trials.extend(pool::trials());

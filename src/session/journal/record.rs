@@ -3,7 +3,7 @@
 use crate::model::{
     Digest, HostLogin, HostRef, HypervisorKind, RestartPolicy, TargetName, TargetSpec, VmRef,
 };
-use crate::plan::{Action, Step};
+use crate::plan::{Action, PowerChange, Step};
 use crate::runner::ProcessRef;
 use crate::runner::ssh::options::login;
 use serde::{Deserialize, Serialize};
@@ -245,6 +245,22 @@ impl EntryData {
             self.logins.insert(destination.clone(), login);
         }
         self
+    }
+
+    /// Returns the targets that it powered off and did not see on again.
+    pub fn left_off(&self) -> Vec<&TargetName> {
+        let mut off = Vec::new();
+        for record in self.steps.iter().filter(|record| record.state == StepState::Done) {
+            let Some(target) = &record.step.target else {
+                continue;
+            };
+            match record.step.power {
+                Some(PowerChange::On) => off.retain(|left| *left != target),
+                Some(PowerChange::OffGraceful | PowerChange::OffHard) => off.push(target),
+                None => {}
+            }
+        }
+        off
     }
 
     /// Tells whether something of it is still in force, or may be.

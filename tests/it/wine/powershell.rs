@@ -116,12 +116,12 @@ fn failures() {
         ),
         (
             "garbage",
-            "`PowerShell script host/versions` on this machine ended with Exited(0)",
+            "`PowerShell script host/versions` on this machine ended with 0",
         ),
         ("half\nclixml", "zweite Zeile"),
         (
             "killed",
-            "`PowerShell script host/versions` on this machine ended with Exited(-1073741510)",
+            "`PowerShell script host/versions` on this machine ended with -1073741510",
         ),
     ] {
         fs::write(state.join("faults"), faults).unwrap();

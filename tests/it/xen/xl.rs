@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// The file of the seed's debugged VM, with what else stands in such files.
 const DEBUGGEE: &[u8] = include_bytes!("../../data/xen/debuggee.cfg");
 /// A file without a port.
-const DEBUGGER: &[u8] = include_bytes!("../../data/xen/debugger.cfg");
+pub(super) const DEBUGGER: &[u8] = include_bytes!("../../data/xen/debugger.cfg");
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -31,20 +31,20 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-struct Lab {
-    host: Host,
-    cfg: PathBuf,
+pub(super) struct Lab {
+    pub(super) host: Host,
+    pub(super) cfg: PathBuf,
 }
 
 impl Lab {
-    fn new(cfg: &[u8]) -> Self {
+    pub(super) fn new(cfg: &[u8]) -> Self {
         let host = Host::new("xl");
         let path = host.sandbox.path("vm.cfg");
         fs::write(&path, cfg).unwrap();
         Self { host, cfg: path }
     }
 
-    fn cfg(&self) -> String {
+    pub(super) fn cfg(&self) -> String {
         String::from_utf8(fs::read(&self.cfg).unwrap()).unwrap()
     }
 
@@ -52,7 +52,7 @@ impl Lab {
         self.host.setup(&format!("--vm ./vm.cfg {words}"))
     }
 
-    fn create(&self) {
+    pub(super) fn create(&self) {
         self.host.must(&format!("xl create {}", self.cfg.display()));
     }
 }

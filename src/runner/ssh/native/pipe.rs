@@ -397,10 +397,7 @@ impl Write for SshWriter {
 }
 
 fn how_it_ended(status: Status, stderr: &[u8]) -> String {
-    let how = match status {
-        Status::Exited(code) => format!("ended with {code}"),
-        Status::Signalled(signal) => format!("ended by signal {signal}"),
-    };
+    let how = status.to_string();
     let words = String::from_utf8_lossy(stderr);
     match words.lines().rev().find(|line| !line.trim().is_empty()) {
         Some(line) => format!("{how}: {}", line.trim()),

@@ -66,18 +66,33 @@ fn create(state: &State, path: &str) -> Result<String, Refusal> {
             "Parsing config from {path}\nlibxl: error: libxl_create.c:1150:initiate_domain_create: Domain with name \"{name}\" already exists."
         ));
     }
-    match state.start(&name, &strings(&text, "serial")) {
-        Ok(_) => Ok(format!("Parsing config from {path}\n")),
+    let started = state.start(&name, &strings(&text, "serial"));
+    // Each start has a log of its own; the one before is kept beside it.
+    let log = state.root.join(format!("qemu-dm-{name}.log"));
+    if log.exists() {
+        fs::rename(&log, log.with_extension("log.1"))?;
+    }
+    match started {
+        Ok(_) => {
+            fs::write(&log, "VNC server running on 127.0.0.1:5900\n")?;
+            Ok(format!("Parsing config from {path}\n"))
+        }
         Err(words) => {
-            fs::write(
-                state.root.join(format!("qemu-dm-{name}.log")),
-                format!("{words}\n"),
-            )?;
+            fs::write(&log, last_words(&words))?;
             refuse(format!(
                 "Parsing config from {path}\nlibxl: error: libxl_dm.c:3131:device_model_spawn_outcome: Domain 7:domain 7 device model: spawn failed (rc=-3)\nlibxl: error: libxl_create.c:1920:domcreate_devmodel_started: Domain 7:device model did not start: -3"
             ))
         }
     }
+}
+
+/// What QEMU says of a device that it cannot open: the reason, then that there is none.
+fn last_words(words: &str) -> String {
+    let device = words.split(": ").nth(1).unwrap_or_default();
+    let backend = device.strip_prefix("-serial ").unwrap_or_default();
+    format!(
+        "{words}\nqemu-system-i386: {device}: could not connect serial device to character backend '{backend}'\n"
+    )
 }
 
 fn shut_down(state: &State, name: &str, options: &[&str]) -> Result<String, Refusal> {
