@@ -1,5 +1,6 @@
 //! Waits for what somebody types in a guest, and tells by what the wire shows whether it worked.
 
+use crate::guest::dialogue::shows_sac;
 use crate::guest::linux::by_hand::verify;
 use crate::guest::linux::live::LiveWish;
 use crate::guest::windows::by_hand::is_kd;
@@ -43,10 +44,23 @@ pub fn wait_for_hand(
 ///
 /// Ctrl-C, the deadline, or the port's end.
 pub fn wait_for_kd(ear: &mut PortEar, wait: &Wait) -> Result<(), Problem> {
+    wait_until(ear, &is_kd, wait)
+}
+
+/// Waits until the console of EMS shows its prompt on the port.
+///
+/// # Errors
+///
+/// Ctrl-C, the deadline, or the port's end.
+pub fn wait_for_sac(ear: &mut PortEar, wait: &Wait) -> Result<(), Problem> {
+    wait_until(ear, &shows_sac, wait)
+}
+
+fn wait_until(ear: &mut PortEar, is_shown: &dyn Fn(&[u8]) -> bool, wait: &Wait) -> Result<(), Problem> {
     let mut heard = Vec::new();
     loop {
         heard.extend(ear.hear(wait)?);
-        if is_kd(&heard) {
+        if is_shown(&heard) {
             return Ok(());
         }
         // The longest packet, and what stands before it.

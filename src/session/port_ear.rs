@@ -40,7 +40,7 @@ impl PortEar {
     ///
     /// # Errors
     ///
-    /// The port's refusal.
+    /// The port's refusal; that of an owner whose policy has room for a debugger alone.
     pub fn open(port: &PortToHear, state: &Path) -> Result<Self, Problem> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -52,7 +52,11 @@ impl PortEar {
         let deadline = Deadline::after(Instant::now(), OWNER);
         let attached = runtime.block_on(async {
             let client = ControlClient::connect_until(&joined.owner.socket, deadline).await?;
-            client.attach(Mode::Ro, Since::Now, false, deadline).await
+            let attached = client.attach(Mode::Ro, Since::Now, false, deadline).await;
+            attached.map_err(|problem| match joined.is_ours() {
+                true => problem,
+                false => joined.owner.refusal(),
+            })
         })?;
         Ok(Self {
             runtime,

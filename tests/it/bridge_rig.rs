@@ -14,6 +14,9 @@ pub fn vm(sandbox: &Sandbox) -> UnixListener {
 }
 
 pub fn accepted(listener: &UnixListener) -> UnixStream {
+    let mut polled = [PollFd::new(listener, PollFlags::IN)];
+    let dialled = poll(&mut polled, Some(&Timespec::try_from(PATIENCE).unwrap())).unwrap();
+    assert!(dialled > 0, "nobody dialled within {PATIENCE:?}");
     let (stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();

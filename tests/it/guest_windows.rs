@@ -1,6 +1,7 @@
 //! `vmserial guest windows` on a stand-in of a Windows guest whose `bcdedit` and `manage-bde` keep state and refuse as the real ones
 //! do: inside it, through a real OpenSSH server, and by PowerShell Direct.
 
+mod by_hand;
 mod direct;
 mod refusals;
 mod sac;
@@ -36,6 +37,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a_look_tells_what_is_missing", a_look_tells_what_is_missing),
         trial("a_profile_says_it_all", a_profile_says_it_all),
     ];
+    trials.extend(by_hand::trials());
     trials.extend(direct::trials());
     trials.extend(refusals::trials());
     trials.extend(sac::trials());

@@ -1,5 +1,6 @@
 //! `vmserial guest`: makes a guest ready for kernel debugging, and back again.
 
+mod hand;
 mod linux;
 mod look_time;
 mod port;

@@ -14,4 +14,4 @@ pub use agent::{Agent, AgentFailure, Said};
 pub use cmd::{CmdAgent, CmdFailure, CmdSaid};
 pub use frame::Mark;
 pub use login::{Credentials, Hidden, LoggedIn, Login, LoginFailure};
-pub use sac::SacLogin;
+pub use sac::{SacLogin, shows_sac};

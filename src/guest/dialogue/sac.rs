@@ -69,6 +69,13 @@ pub(super) fn is_sac_prompt(line: &str) -> bool {
     line.ends_with("SAC>")
 }
 
+/// Tells whether a port shows the console of EMS: its prompt at the start of a line, the same in every language.
+pub fn shows_sac(heard: &[u8]) -> bool {
+    plain(heard)
+        .lines()
+        .any(|line| line.trim_start().starts_with("SAC>"))
+}
+
 /// Finds the newest name of a channel: `Cmd0001`.
 fn channel(text: &str) -> Option<String> {
     let at = text.rfind("Cmd")?;

@@ -3,8 +3,9 @@
 mod way;
 mod wish;
 
+use super::hand::HandArgs;
 use super::look_time;
-use super::port::{cannot_wait, heard_port, port_to_hear};
+use super::port::port_to_hear;
 use crate::cli::change::{ChangeArgs, options};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
@@ -13,14 +14,13 @@ use crate::cli::ui::Ui;
 use crate::guest::linux::by_hand::lines;
 use crate::guest::linux::{show, verdict};
 use crate::model::profile::{GuestOs, VariableName};
-use crate::model::{EndpointSpec, FailureKind, Problem, Wait};
+use crate::model::{EndpointSpec, FailureKind, Problem};
 use crate::session::by_hand::wait_for_hand;
 use crate::session::find_tty::find_tty;
 use crate::session::guest::{LinuxWish, look, plan};
 use crate::session::host_apply::apply_to_host;
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::{Hosts as _, RealHosts};
-use crate::session::port_ear::PortEar;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -52,6 +52,8 @@ pub struct LinuxArgs {
     show: bool,
     #[command(flatten)]
     wish: wish::WishArgs,
+    #[command(flatten)]
+    hand: HandArgs,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -89,8 +91,15 @@ pub fn run(args: &LinuxArgs, context: &Context, ui: &mut Ui) -> Result<ExitCode,
     let look_wait = || look_time::look(&options.interrupt);
     let wish = args.wish.wish(target.as_ref());
     let Some(place) = way::place(args, target.as_ref(), &hosts)? else {
-        let wait = look_time::typing(&options.interrupt);
-        return by_hand(args, &wish, target.as_ref(), &hosts, context, ui, &wait);
+        return by_hand(
+            args,
+            &wish,
+            target.as_ref(),
+            &hosts,
+            context,
+            ui,
+            &options.interrupt,
+        );
     };
     let runner = hosts.runner(&place.host)?;
     let root = place.root.as_deref();
@@ -138,7 +147,7 @@ fn by_hand(
     hosts: &RealHosts,
     context: &Context,
     ui: &mut Ui,
-    wait: &Wait,
+    interrupt: &Interrupt,
 ) -> Result<ExitCode, Failure> {
     check_something(wish)?;
     let live = &wish.live;
@@ -149,12 +158,8 @@ fn by_hand(
                 .into(),
         );
     }
-    let port = heard_port(args.wish.heard.as_deref(), target, hosts)?;
-    // Listened to before anything is typed.
-    let mut ear = match &port {
-        Some(port) if ui.can_ask() && !args.change.plan => Some(PortEar::open(port, &context.state)?),
-        _ => None,
-    };
+    let waits = ui.can_ask() && !args.change.plan;
+    let mut hand = args.hand.listen(target, hosts, waits, context)?;
     let mark = format!("vmserial-{}", std::process::id());
     ui.status("Type these lines in the guest, as root:");
     for line in lines(live, &mark) {
@@ -166,17 +171,11 @@ fn by_hand(
     if args.change.plan {
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(ear) = &mut ear else {
-        return Err(cannot_wait(port.as_ref()).into());
-    };
-    ui.status("Waiting for the last one to arrive at the port (Ctrl-C ends this).");
-    wait_for_hand(
-        ear,
-        live,
-        &mark,
-        &mut |problem| ui.warning(&problem.message),
-        wait,
-    )?;
+    let what = "the last one to arrive at the port";
+    hand.wait(what, interrupt, ui, &mut |ear, ui, wait| {
+        let mut told = |problem: &Problem| ui.warning(&problem.message);
+        wait_for_hand(ear, live, &mark, &mut told, wait)
+    })?;
     ui.status("The guest is ready: kgdb is on that port.");
     Ok(ExitCode::SUCCESS)
 }

@@ -58,31 +58,3 @@ pub fn port_to_hear(
         policy: Policy::Console,
     })
 }
-
-/// Returns the port on which somebody's typing in the guest is heard: the one that is named, else the target's for its debugger.
-///
-/// # Errors
-///
-/// As [`port_to_hear`].
-pub fn heard_port(
-    named: Option<&str>,
-    target: Option<&GuestTarget>,
-    hosts: &RealHosts,
-) -> Result<Option<PortToHear>, Failure> {
-    let of_target = target.is_some_and(|target| target.spec.debug_port().is_some());
-    match named {
-        Some(word) => port_to_hear(word, target, hosts).map(Some),
-        None if of_target => port_to_hear("", target, hosts).map(Some),
-        None => Ok(None),
-    }
-}
-
-/// Refuses to wait for what is typed in the guest: no terminal, or no port on which it would be heard.
-pub fn cannot_wait(port: Option<&PortToHear>) -> Problem {
-    let why = match port {
-        Some(_) => "there is no terminal to wait on for what is typed in the guest",
-        None => "no port is known on which the guest's answer could be heard",
-    };
-    Problem::new(FailureKind::Precondition, why)
-        .hint("The lines above do it. `--heard ENDPOINT` names the port where the guest is heard.")
-}

@@ -3,8 +3,8 @@
 mod way;
 mod wish;
 
+use super::hand::HandArgs;
 use super::look_time;
-use super::port::{cannot_wait, heard_port};
 use crate::cli::change::{ChangeArgs, options};
 use crate::cli::context::Context;
 use crate::cli::error::Failure;
@@ -14,12 +14,11 @@ use crate::guest::windows::by_hand::lines;
 use crate::guest::windows::show;
 use crate::guest::windows::steps::{WindowsWish, steps};
 use crate::model::profile::{GuestOs, VariableName};
-use crate::model::{EndpointSpec, FailureKind, Policy, Problem, Wait};
-use crate::session::by_hand::wait_for_kd;
+use crate::model::{EndpointSpec, FailureKind, Problem};
+use crate::session::by_hand::{wait_for_kd, wait_for_sac};
 use crate::session::host_apply::apply_to_host;
 use crate::session::interrupt::Interrupt;
 use crate::session::planning::{Hosts as _, RealHosts};
-use crate::session::port_ear::{PortEar, PortToHear};
 use crate::session::windows_guest::look;
 use std::process::ExitCode;
 
@@ -53,6 +52,8 @@ pub struct WindowsArgs {
     show: bool,
     #[command(flatten)]
     wish: wish::WishArgs,
+    #[command(flatten)]
+    hand: HandArgs,
     /// Confirm a step that wants it by name: bitlocker
     #[arg(long, value_name = "NAME")]
     confirm: Vec<String>,
@@ -94,8 +95,15 @@ pub fn run(args: &WindowsArgs, context: &Context, ui: &mut Ui) -> Result<ExitCod
     let mut options = options(args.change.consent(), Interrupt::catch()?, context);
     options.confirmed = args.confirm.clone();
     let Some(place) = way::place(args, target.as_ref(), &hosts)? else {
-        let wait = look_time::typing(&options.interrupt);
-        return by_hand(args, &wish, target.as_ref(), &hosts, context, ui, &wait);
+        return by_hand(
+            args,
+            &wish,
+            target.as_ref(),
+            &hosts,
+            context,
+            ui,
+            &options.interrupt,
+        );
     };
     let runner = hosts.runner(&place.host)?;
     if args.show {
@@ -125,7 +133,8 @@ fn check_something(wish: &WindowsWish) -> Result<(), Problem> {
         .hint("`--show` tells how it is; `--port COM1` puts the kernel's debugger there."))
 }
 
-/// Prints what is to be typed; on a terminal waits until the port shows a kernel that speaks KD.
+/// Prints what is to be typed; on a terminal waits until the port shows a kernel that speaks KD, or the console of EMS where only
+/// that is wanted.
 fn by_hand(
     args: &WindowsArgs,
     wish: &WindowsWish,
@@ -133,36 +142,30 @@ fn by_hand(
     hosts: &RealHosts,
     context: &Context,
     ui: &mut Ui,
-    wait: &Wait,
+    interrupt: &Interrupt,
 ) -> Result<ExitCode, Failure> {
     check_something(wish)?;
-    let port = heard_port(args.wish.heard.as_deref(), target, hosts)?;
-    let port = port.map(|port| PortToHear {
-        policy: Policy::Kd,
-        ..port
-    });
-    // Listened to before anything is typed.
-    let mut ear = match &port {
-        Some(port) if wish.debug.is_some() && ui.can_ask() && !args.change.plan => {
-            Some(PortEar::open(port, &context.state)?)
-        }
-        _ => None,
-    };
+    let speaks_kd = wish.debug.is_some() || wish.boot_debug;
+    let waits = ui.can_ask() && !args.change.plan;
+    let mut hand = args.hand.listen(target, hosts, waits, context)?;
     ui.status("Type these lines in the guest, in a prompt that runs as administrator (the last one boots it again):");
     for line in lines(wish) {
         ui.data(&line)?;
     }
-    if wish.debug.is_some() || wish.boot_debug {
+    if speaks_kd {
         ui.warning("nobody can look whether BitLocker guards the guest: have the recovery key ready (where it is not on, the line with manage-bde says so and changes nothing), and Secure Boot must be off");
     }
     if args.change.plan {
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(ear) = &mut ear else {
-        return Err(cannot_wait(port.as_ref()).into());
-    };
-    ui.status("Waiting for the kernel to speak KD on the port (Ctrl-C ends this).");
-    wait_for_kd(ear, wait)?;
-    ui.status("The guest is ready: its kernel speaks KD on that port.");
+    if speaks_kd {
+        let what = "the kernel to speak KD on the port";
+        hand.wait(what, interrupt, ui, &mut |ear, _, wait| wait_for_kd(ear, wait))?;
+        ui.status("The guest is ready: its kernel speaks KD on that port.");
+    } else {
+        let what = "the console of EMS to show `SAC>` on the port";
+        hand.wait(what, interrupt, ui, &mut |ear, _, wait| wait_for_sac(ear, wait))?;
+        ui.status("The guest is ready: the console of EMS is on that port.");
+    }
     Ok(ExitCode::SUCCESS)
 }

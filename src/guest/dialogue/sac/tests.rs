@@ -103,3 +103,11 @@ fn prompts_are_known_by_their_form() {
     assert_eq!(channel("Channel: Cmd0001\r\nSAC>").as_deref(), Some("Cmd0001"));
     assert_eq!(channel("cmd\r\nSAC>"), None);
 }
+
+#[test]
+fn the_console_of_ems_is_known_by_its_prompt() {
+    assert!(shows_sac(
+        b"\r\nComputer is booting, SAC started and initialized.\r\n\r\n\x1b[7;1HSAC>"
+    ));
+    assert!(!shows_sac(b"the SAC> prompt comes later\r\nSAC"));
+}

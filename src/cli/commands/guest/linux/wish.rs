@@ -23,9 +23,6 @@ pub struct WishArgs {
     /// Find kgdb's port by echo: the guest says its name on each of its ports, and this is where one arrives
     #[arg(long, value_name = "ENDPOINT", num_args = 0..=1, default_missing_value = "", conflicts_with = "tty")]
     pub find: Option<String>,
-    /// By hand: where kgdb's port is heard, an endpoint with our role
-    #[arg(long, value_name = "ENDPOINT", requires = "by_hand")]
-    pub heard: Option<String>,
     /// Speed of the line
     #[arg(long, value_name = "N", default_value_t = BAUD)]
     pub baud: u32,

@@ -37,9 +37,6 @@ pub struct WishArgs {
     /// For how many boots BitLocker is suspended
     #[arg(long, value_name = "1..15", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=15))]
     pub boots: u32,
-    /// By hand: where the kernel is heard, an endpoint with our role
-    #[arg(long, value_name = "ENDPOINT", requires = "by_hand")]
-    pub heard: Option<String>,
 }
 
 /// Reads a port as Windows or a number says it.
