@@ -1,7 +1,7 @@
 //! From a silent console to our own shell in the guest: prompts, echo handshake, `sudo`.
 
 use super::frame::{Frames, Mark};
-use super::text::{IN_USE, Prompt, newest_prompt, plain};
+use super::text::{IN_USE, Prompt, newest_prompt, plain, without_kernel_messages};
 use std::fmt;
 use std::time::Duration;
 
@@ -91,6 +91,10 @@ const QUIET: Duration = Duration::from_millis(700);
 /// A flood of messages has no quiet in it: this long after the last word of ours something is tried.
 const FLOOD: Duration = Duration::from_secs(4);
 
+/// After the name nothing is typed before something asks for it: it would be taken for the password. `login` is started first,
+/// which takes an emulated guest its time, and gives up by itself after a minute (LOGIN_TIMEOUT).
+const AFTER_USER: Duration = Duration::from_secs(30);
+
 /// A wrong password is told after three seconds of silence (`pam_faildelay`, FAIL_DELAY).
 const AFTER_PASSWORD: Duration = Duration::from_secs(8);
 
@@ -128,11 +132,14 @@ pub struct Login {
     state: State,
     /// Since our last word.
     heard: Vec<u8>,
+    /// The same as text, without the kernel's messages.
+    text: String,
     last_heard: Duration,
     last_sent: Duration,
     tries: u32,
     starts: u32,
     user_given: bool,
+    password_given: bool,
     output: Vec<u8>,
     outcome: Option<Result<LoggedIn, LoginFailure>>,
 }
@@ -146,11 +153,13 @@ impl Login {
             mark,
             state: State::Waiting,
             heard: Vec::new(),
+            text: String::new(),
             last_heard: now,
             last_sent: now,
             tries: 0,
             starts: 0,
             user_given: false,
+            password_given: false,
             output: Vec::new(),
             outcome: None,
         };
@@ -170,7 +179,7 @@ impl Login {
 
     /// Returns when [`Login::tick`] is wanted.
     pub fn deadline(&self) -> Duration {
-        let quiet = if self.heard.is_empty() {
+        let quiet = if self.text.is_empty() {
             self.patience()
         } else {
             QUIET
@@ -181,8 +190,7 @@ impl Login {
     fn patience(&self) -> Duration {
         match self.state {
             State::Waiting => FLOOD,
-            // `login` is started first, which an emulated guest takes its time for.
-            State::UserSent => ANSWER * 2,
+            State::UserSent => AFTER_USER,
             State::PasswordSent => AFTER_PASSWORD,
             State::Probing => ANSWER,
             State::Starting | State::SudoPassword => ANSWER * 2,
@@ -193,6 +201,7 @@ impl Login {
         self.state = state;
         self.output.extend_from_slice(words.as_bytes());
         self.heard.clear();
+        self.text.clear();
         self.last_sent = now;
     }
 
@@ -205,10 +214,7 @@ impl Login {
         if self.outcome.is_some() || bytes.is_empty() {
             return;
         }
-        self.last_heard = now;
-        self.heard.extend_from_slice(bytes);
-        let too_much = self.heard.len().saturating_sub(HEARD);
-        self.heard.drain(..too_much);
+        self.hear(bytes, now);
         for frame in self.frames.input(bytes) {
             match frame.kind.as_str() {
                 "up" if self.state == State::Starting || self.state == State::SudoPassword => {
@@ -221,8 +227,28 @@ impl Login {
                 _ => {}
             }
         }
-        let text = plain(&self.heard);
-        let prompt = newest_prompt(&text);
+        let text = self.text.clone();
+        self.meet(&text, now);
+    }
+
+    /// Takes it down. Kernel messages are no answer to anything, and end no quiet.
+    fn hear(&mut self, bytes: &[u8], now: Duration) {
+        self.heard.extend_from_slice(bytes);
+        let too_much = self.heard.len().saturating_sub(HEARD);
+        if too_much > 0 {
+            // A message whose beginning is gone would be taken for an answer.
+            let end = self.heard[too_much..].iter().position(|byte| *byte == b'\n');
+            self.heard.drain(..end.map_or(too_much, |end| too_much + end + 1));
+        }
+        let text = without_kernel_messages(&plain(&self.heard));
+        if text != self.text {
+            self.last_heard = now;
+            self.text = text;
+        }
+    }
+
+    fn meet(&mut self, text: &str, now: Duration) {
+        let prompt = newest_prompt(text);
         match (self.state, prompt) {
             (_, Some(Prompt::Debugger)) => self.fail(LoginFailure::InDebugger),
             (_, Some(Prompt::BootLoader)) => self.fail(LoginFailure::InBootLoader),
@@ -236,13 +262,17 @@ impl Login {
             // Somebody's login was half done.
             (State::Waiting, Some(Prompt::Password)) => self.again(State::Waiting, "\r", now),
             (State::UserSent, Some(Prompt::Password)) => self.give_password(now),
-            (State::UserSent | State::PasswordSent, _) if is_refused(&text) => self.refused(),
+            (State::PasswordSent, _) if is_refused(text) => self.refused(),
+            (State::UserSent, _) if is_refused(text) && self.is_all_given() => self.refused(),
+            // What stood half-typed there was refused, and not what we said.
+            (State::UserSent, Some(Prompt::User)) if is_refused(text) => self.give_user(now),
             (State::PasswordSent, Some(Prompt::User)) => self.refused(),
             (State::Probing, _) if text.contains(&self.answer()) => self.start(now),
-            (State::Probing, Some(Prompt::User | Prompt::Password)) if self.user_given => self.refused(),
+            (State::Probing, Some(Prompt::User | Prompt::Password)) if self.is_all_given() => self.refused(),
             (State::Probing, Some(Prompt::User)) => self.give_user(now),
+            (State::Probing, Some(Prompt::Password)) if self.user_given => self.give_password(now),
             (State::Probing, Some(Prompt::Password)) => self.again(State::Waiting, "\r", now),
-            (State::Starting | State::SudoPassword, _) => self.sudo(&text, now),
+            (State::Starting | State::SudoPassword, _) => self.sudo(text, now),
             _ => {}
         }
     }
@@ -252,7 +282,7 @@ impl Login {
         if self.outcome.is_some() || now < self.deadline() {
             return;
         }
-        let text = plain(&self.heard);
+        let text = self.text.clone();
         let said_something = match self.state {
             State::UserSent => self.is_answered(&text),
             _ => !text.trim().is_empty(),
@@ -338,8 +368,16 @@ impl Login {
     fn give_password(&mut self, now: Duration) {
         match self.credentials.password.clone() {
             None => self.fail(LoginFailure::NoPassword),
-            Some(password) => self.say(State::PasswordSent, &format!("{}\r", password.0), now),
+            Some(password) => {
+                self.password_given = true;
+                self.say(State::PasswordSent, &format!("{}\r", password.0), now);
+            }
         }
+    }
+
+    /// Tells whether everything that opens the door was typed: a no is then meant for us.
+    fn is_all_given(&self) -> bool {
+        self.user_given && (self.password_given || self.credentials.password.is_none())
     }
 
     fn refused(&mut self) {

@@ -57,6 +57,33 @@ pub fn plain(bytes: &[u8]) -> String {
     text
 }
 
+/// Takes the kernel's messages out, which come in the midst of what others write (`Passw[   12.345678] usb 1-1: new`, end of
+/// line, `ord: `): what they cut in two is whole again.
+pub fn without_kernel_messages(text: &str) -> String {
+    let (mut rest, mut kept) = (text, String::new());
+    while let Some(at) = rest.find('[') {
+        let (before, message) = rest.split_at(at);
+        kept.push_str(before);
+        rest = if is_kernel_message(message) {
+            message.split_once('\n').map_or("", |(_, behind)| behind)
+        } else {
+            kept.push('[');
+            &message[1..]
+        };
+    }
+    kept.push_str(rest);
+    kept
+}
+
+/// The kernel's time stamp in front (`printk.time`): seconds and their fractions in brackets.
+fn is_kernel_message(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.strip_prefix('[')
+        .and_then(|text| text.split_once(']'))
+        .and_then(|(time, _)| time.trim_start_matches(' ').split_once('.'))
+        .is_some_and(|(seconds, fraction)| digits(seconds) && digits(fraction))
+}
+
 /// Finds the newest prompt. It need not end the text: kernel messages may have come behind it.
 pub fn newest_prompt(text: &str) -> Option<Prompt> {
     text.lines().rev().find_map(prompt_of_line)
@@ -134,6 +161,25 @@ mod tests {
         ];
         for (heard, expected) in table {
             assert_eq!(newest_prompt(&plain(heard.as_bytes())), expected, "{heard:?}");
+        }
+    }
+
+    #[test]
+    fn kernel_messages_are_taken_out_of_the_midst_of_a_word() {
+        let table = [
+            (
+                "Passw[   12.345678] usb 1-1: new\n[12345.000001][    T1] more\nord: ",
+                "Password: ",
+            ),
+            ("dev login: [   12.345678] half a mess", "dev login: "),
+            (
+                "[  OK  ] Started [a.b] x[1]\n[1.] [.2]\n",
+                "[  OK  ] Started [a.b] x[1]\n[1.] [.2]\n",
+            ),
+            ("[", "["),
+        ];
+        for (heard, expected) in table {
+            assert_eq!(without_kernel_messages(heard), expected, "{heard:?}");
         }
     }
 

@@ -306,11 +306,56 @@ fn a_slow_login_is_waited_for_before_anything_is_typed() {
     login.input(now, b"\r\ndev login: ro");
     login.input(now, b"ot\r\n");
     let begun = now;
-    while now < begun + Duration::from_secs(6) {
+    while now < begun + Duration::from_secs(25) {
         now = login.deadline();
         login.tick(now);
         assert_eq!(login.take_output(), b"", "after {now:?}");
     }
     login.input(now, b"Password: ");
     assert_eq!(login.take_output(), b"s3cret\r");
+}
+
+#[test]
+fn a_flood_of_kernel_messages_is_no_answer_and_cuts_no_prompt() {
+    let mut now = Duration::ZERO;
+    let mut login = Login::new(root(), Mark::new(5), now);
+    login.take_output();
+    login.input(now, b"\r\ndev login: ");
+    assert_eq!(login.take_output(), b"root\r");
+    login.input(now, b"root\r\n");
+    for number in 0..2000 {
+        now += Duration::from_millis(10);
+        login.input(now, format!("[  100.{number:06}] flood of many\r\n").as_bytes());
+        login.tick(now);
+        assert_eq!(login.take_output(), b"", "after {now:?}");
+    }
+    login.input(now, b"Pass[  101.000000] flood");
+    login.input(now, b" of many\r\nword: [  101.000001] flood of many\r\n");
+    assert_eq!(login.take_output(), b"s3cret\r");
+}
+
+#[test]
+fn a_no_to_what_was_never_the_password_is_none() {
+    let come_back: Console = &[
+        ("\r", "\r\ndev login: "),
+        // Nothing for half a minute: a line that only a shell understands is tried, and `login` takes it for the password.
+        ("root\r", "root\r\n"),
+        ("echo vm", "Login incorrect\r\ndev login: "),
+        ("root\r", "root\r\nPassword: "),
+        ("s3cret\r", "\r\n# "),
+        SHELL,
+        UP,
+    ];
+    let (outcome, _) = meet(root(), come_back);
+    assert_eq!(outcome.map(|logged_in| logged_in.by_us), Ok(true));
+    let asked_late: Console = &[
+        ("\r", "\r\ndev login: "),
+        ("root\r", "root\r\n"),
+        ("echo vm", "Password: "),
+        ("s3cret\r", "\r\n# "),
+        SHELL,
+        UP,
+    ];
+    let (outcome, _) = meet(root(), asked_late);
+    assert_eq!(outcome.map(|logged_in| logged_in.by_us), Ok(true));
 }
