@@ -93,6 +93,8 @@ pub fn powershell_word(value: &str) -> Result<String, QuoteError> {
                 '\r' => quoted.push_str("`r"),
                 '\t' => quoted.push_str("`t"),
                 '`' | '$' | '"' | '\u{201c}' | '\u{201d}' | '\u{201e}' => quoted.extend(['`', character]),
+                // To PowerShell it is itself; highlighters take one behind an escape for a comment.
+                '#' => quoted.push_str("`#"),
                 // 5.1 has no `u{…}.
                 character if character.is_control() => {
                     quoted.push_str(&format!("$([char]{})", u32::from(character)));

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 /// Text that means something to one of the languages on the way. None is empty: a value that is may be shown by `$null`.
 pub const HOSTILE: &[&str] = &[
+    "\r#",
     " ",
     "it's",
     "'",
