@@ -44,6 +44,7 @@ pub fn folder() -> PathBuf {
 pub struct Debian {
     qemu: Child,
     ssh_config: PathBuf,
+    qmp: PathBuf,
     /// ttyS0, with a login.
     pub console: Tap,
     /// ttyS1, kgdb's own.
@@ -100,6 +101,7 @@ impl Debian {
             ssh_config: write_ssh(sandbox, port(&qmp)),
             console: Tap::new(&sandbox.path("ser0"), sandbox.path("console")),
             kgdb: Tap::new(&sandbox.path("ser1"), sandbox.path("kgdb")),
+            qmp,
         };
         guest.wait_boot((0, 0));
         guest
@@ -170,6 +172,11 @@ impl Debian {
         self.wait_boot(console);
     }
 
+    /// Presses the reset button.
+    pub fn reset(&self) {
+        qmp_ask(&self.qmp, "{\"execute\":\"system_reset\"}");
+    }
+
     /// A gdb with the symbols of the kernel.
     pub fn gdb(&self) -> crate::guest::Gdb {
         crate::guest::Gdb::with_symbols(&folder().join("vmlinux"))
@@ -217,9 +224,9 @@ fn write_ssh(sandbox: &Sandbox, port: u16) -> PathBuf {
     let here = ssh.display();
     let config = ssh.join("config");
     let text = format!(
-        "Host guest dev\n HostName 127.0.0.1\n Port {port}\n IdentityFile {here}/key\n IdentitiesOnly yes\n \
+        "Host guest dev plain\n HostName 127.0.0.1\n Port {port}\n IdentityFile {here}/key\n IdentitiesOnly yes\n \
          IdentityAgent none\n UserKnownHostsFile {here}/known_hosts\n GlobalKnownHostsFile /dev/null\n ConnectTimeout 60\n\
-         Host guest\n User root\nHost dev\n User dev\n"
+         Host guest\n User root\nHost dev\n User dev\nHost plain\n User plain\n"
     );
     write(&config, &text, 0o600);
     let wrapper = format!("#!/bin/sh\nexec /usr/bin/ssh -F {here}/config \"$@\"\n");

@@ -341,7 +341,14 @@ impl Running {
 
     /// Waits for its end while its standard input stays open.
     pub fn wait_end_with_input_open(&mut self) -> i32 {
-        let status = wait_until("the program ends", || self.child.try_wait().expect("its status"));
+        self.wait_end_within(PATIENCE)
+    }
+
+    /// The same, for as long as that.
+    pub fn wait_end_within(&mut self, patience: Duration) -> i32 {
+        let status = wait_until_within(patience, "the program ends", || {
+            self.child.try_wait().expect("its status")
+        });
         self.seen.extend(self.lines.iter());
         self.stdout.extend(self.output.iter().flatten());
         code(status)
@@ -386,8 +393,13 @@ pub fn kill(pid: u32, name: &str) {
 }
 
 /// Looks until there is a value. Only for what cannot wake a test: processes and files.
-pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + PATIENCE;
+pub fn wait_until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_until_within(PATIENCE, what, look)
+}
+
+/// The same for what may take longer.
+pub fn wait_until_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + patience;
     loop {
         if let Some(value) = look() {
             return value;
