@@ -3,7 +3,7 @@
 use crate::model::{Digest, FailureKind, HostRef, Problem};
 use crate::session::journal::TargetRecord;
 use crate::session::sys::{private_folder, try_lock, unlock};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub struct Locks {
     folder: PathBuf,
-    held: Vec<File>,
+    /// By their names.
+    held: BTreeMap<String, File>,
 }
 
 impl Drop for Locks {
     fn drop(&mut self) {
-        for file in &mut self.held {
+        for file in self.held.values_mut() {
             // Emptied before the lock goes, so that nobody reads of a holder that is no more.
             let _ = file.set_len(0);
             let _ = unlock(file);
@@ -37,7 +38,7 @@ pub fn lock<'a>(state: &Path, targets: impl IntoIterator<Item = &'a TargetRecord
         .collect();
     let mut locks = Locks {
         folder: state.join("locks"),
-        held: Vec::new(),
+        held: BTreeMap::new(),
     };
     private_folder(&locks.folder).map_err(|error| locks.failed(&error))?;
     for (host, hypervisor, vm) in &vms {
@@ -48,7 +49,8 @@ pub fn lock<'a>(state: &Path, targets: impl IntoIterator<Item = &'a TargetRecord
 }
 
 impl Locks {
-    /// Takes a host for ourselves, for host-wide steps, as long as these locks are held.
+    /// Takes a host for ourselves, for host-wide steps, as long as these locks are held. One that is taken already stays so: a
+    /// guest has steps before its VM goes off, and after it is up again.
     ///
     /// # Errors
     ///
@@ -59,6 +61,9 @@ impl Locks {
     }
 
     fn take(&mut self, name: &str, what: &str) -> Result<(), Problem> {
+        if self.held.contains_key(name) {
+            return Ok(());
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let mut file = options
@@ -72,7 +77,7 @@ impl Locks {
                     .and_then(|()| file.rewind())
                     .and_then(|()| file.write_all(holder.as_bytes()))
                     .map_err(|error| self.failed(&error))?;
-                self.held.push(file);
+                self.held.insert(name.to_owned(), file);
                 Ok(())
             }
             Err(TryLockError::WouldBlock) => {
@@ -145,6 +150,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let mut one = lock(state.path(), [&record("/a.vmx")]).unwrap();
         let mut other = lock(state.path(), [&record("/b.vmx")]).unwrap();
+        one.take_host(&HostRef::Local).unwrap();
         one.take_host(&HostRef::Local).unwrap();
         assert_eq!(
             other.take_host(&HostRef::Local).unwrap_err().kind,

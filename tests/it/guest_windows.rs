@@ -5,6 +5,7 @@ mod by_hand;
 mod direct;
 mod refusals;
 mod sac;
+mod stage;
 mod ways;
 
 use crate::kit::{Ended, Sandbox, is_fast};
@@ -41,6 +42,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(direct::trials());
     trials.extend(refusals::trials());
     trials.extend(sac::trials());
+    trials.extend(stage::trials());
     trials.extend(ways::trials());
     trials
 }

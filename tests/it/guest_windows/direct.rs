@@ -18,7 +18,7 @@ pub fn trials() -> Vec<Trial> {
 const WIN: &str = "0b7c2f0e-6a53-4c0c-9f0a-3d0c2f4f7e11";
 
 /// A host with one VM, whose guest runs.
-fn host() -> Lab {
+pub fn host() -> Lab {
     let lab = Lab::new(|_| {});
     let mut host = Host::default();
     host.vms = vec![Vm::new(WIN, "win", 2)];
@@ -28,7 +28,7 @@ fn host() -> Lab {
     lab
 }
 
-fn guest(lab: &Lab) -> Guest {
+pub fn guest(lab: &Lab) -> Guest {
     Guest::read(&lab.state.join("win")).unwrap()
 }
 

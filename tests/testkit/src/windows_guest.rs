@@ -20,6 +20,9 @@ pub use run::{act, run};
 /// The file in the state folder.
 pub const FILE: &str = "windows.json";
 
+/// BitLocker's state in which a boot stops and asks for the recovery key.
+pub const RECOVERY: &str = "recovery";
+
 /// The entry that runs.
 pub const CURRENT: &str = "{5189b25c-0000-4bf2-bca4-289b11bd29e2}";
 
@@ -37,7 +40,7 @@ pub struct Guest {
     pub secure_boot: Option<bool>,
     /// There is no store where bcdedit looks.
     pub no_store: bool,
-    /// `on`, `off`, `suspended`, `absent` (no `manage-bde`).
+    /// `on`, `off`, `suspended`, `absent` (no `manage-bde`), [`RECOVERY`].
     pub bitlocker: String,
     /// Boots until a suspension ends.
     pub boots: u64,
@@ -170,6 +173,15 @@ impl Guest {
                 "on".clone_into(&mut self.bitlocker);
             }
         }
+    }
+
+    /// Boots it with the firmware's Secure Boot, which BitLocker measures.
+    pub fn boot_with(&mut self, secure_boot: Option<bool>) {
+        if self.bitlocker == "on" && self.secure_boot != secure_boot {
+            RECOVERY.clone_into(&mut self.bitlocker);
+        }
+        self.secure_boot = secure_boot;
+        self.boot();
     }
 
     fn sentence(&self, english: &str, german: &str, french: &str) -> String {

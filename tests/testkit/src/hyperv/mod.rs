@@ -10,6 +10,7 @@ mod refusal;
 
 pub use refusal::Refusal;
 
+use crate::windows_guest::{Guest, RECOVERY};
 use host::{Host, Vm};
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -69,6 +70,11 @@ fn in_guest(parameters: &Map<String, Value>, state: &Path) -> Result<Value, Refu
         );
         return Err(Refusal::no_guest(message));
     }
+    if Guest::read(&state.join(&vm.name))?.bitlocker == RECOVERY {
+        return Err(Refusal::no_guest(format!(
+            "the VM '{wanted}' asks for its recovery key"
+        )));
+    }
     if (text("user"), text("password")) != GUEST_LOGIN {
         return Err(Refusal::credential());
     }
@@ -116,8 +122,12 @@ fn done(script: &str, parameters: &Map<String, Value>, state: &Path) -> Result<V
             Ok(json!({ "state": now }))
         }
         "hyperv/start-vm" => {
+            let was_running = host.by_id(&text("vm"))?.state == "Running";
             let now = host.start(&text("vm"))?;
             host.write(state)?;
+            if !was_running {
+                boot(host.by_id(&text("vm"))?, state)?;
+            }
             Ok(json!({ "state": now }))
         }
         unknown => Err(Refusal {
@@ -126,6 +136,17 @@ fn done(script: &str, parameters: &Map<String, Value>, state: &Path) -> Result<V
             category: "NotImplemented".to_owned(),
         }),
     }
+}
+
+/// Boots the guest of a VM that has one, with the firmware's Secure Boot as it is now.
+fn boot(vm: &Vm, state: &Path) -> Result<(), Refusal> {
+    let folder = state.join(&vm.name);
+    if folder.join(crate::windows_guest::FILE).exists() {
+        let mut guest = Guest::read(&folder)?;
+        guest.boot_with(vm.secure_boot.as_deref().map(|said| said == "On"));
+        guest.write(&folder)?;
+    }
+    Ok(())
 }
 
 /// What is there against what was planned on: the scripts' own verdict, texts compared as PowerShell does.
