@@ -21,6 +21,7 @@ pub mod firewall;
 pub mod firewall_end;
 pub mod front;
 pub mod guest;
+mod guest_console;
 pub mod guest_stage;
 pub mod guest_wish;
 pub mod helper;

@@ -52,7 +52,7 @@ impl RealHosts {
     pub fn new(state: &Path) -> Self {
         Self {
             run: HostPath::new(state.join("run").to_string_lossy()),
-            consoles: Arc::new(Consoles::new(state.to_owned())),
+            consoles: Arc::new(Consoles::new(state)),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! Every line may be sent twice: it is numbered, and the shell does the same number once.
 
 use super::frame::{Frame, Frames, Mark};
+use super::login::{Credentials, LoggedIn, Login};
+use super::machine::{Dialogue, Shell};
 use super::text::{Prompt, newest_prompt, plain};
 use crate::model::Digest;
 use crate::model::base64;
@@ -119,6 +121,8 @@ enum State {
 #[derive(Debug)]
 pub struct Agent {
     mark: Mark,
+    /// The login was ours, and is ours to end.
+    logs_out: bool,
     frames: Frames,
     state: State,
     defined: bool,
@@ -134,11 +138,11 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Takes over after a login.
-    pub fn new(mark: Mark) -> Self {
+    fn new(mark: Mark) -> Self {
         Self {
             frames: Frames::new(&mark),
             mark,
+            logs_out: false,
             state: State::Idle,
             defined: false,
             next: 1,
@@ -183,33 +187,6 @@ impl Agent {
         self.next_line(now);
     }
 
-    /// Returns what is to be sent, once.
-    pub fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.output)
-    }
-
-    /// Returns how the command ended, if it did.
-    pub fn take_outcome(&mut self) -> Option<Result<Said, AgentFailure>> {
-        self.outcome.take()
-    }
-
-    /// Returns what ends our shell: a line, or Ctrl-C where a command still runs.
-    pub fn goodbye(&self) -> Vec<u8> {
-        match self.state {
-            State::Idle => format!("{}\n", line(&self.mark, "exit")).into_bytes(),
-            _ => vec![3],
-        }
-    }
-
-    /// Returns when [`Agent::tick`] is wanted.
-    pub fn deadline(&self) -> Duration {
-        let wait = match self.state {
-            State::Running { .. } => (AGAIN * (self.tries + 1)).min(SELDOM),
-            _ => AGAIN,
-        };
-        self.last_sent + wait
-    }
-
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next - 1
@@ -239,33 +216,6 @@ impl Agent {
                 self.state = State::Running { number };
                 self.send(&format!("r {number}"), now);
             }
-        }
-    }
-
-    /// Takes what the console said.
-    pub fn input(&mut self, now: Duration, bytes: &[u8]) {
-        if self.state == State::Idle {
-            return;
-        }
-        let frames = self.frames.input(bytes);
-        if frames.is_empty() {
-            self.heard.extend_from_slice(bytes);
-            let too_much = self.heard.len().saturating_sub(4096);
-            self.heard.drain(..too_much);
-            // Our shell echoes nothing: who echoes our line is another one.
-            if self.is_echoed() {
-                return self.end(Err(AgentFailure::Gone));
-            }
-            match newest_prompt(&plain(&self.heard)) {
-                Some(Prompt::User) => return self.end(Err(AgentFailure::Gone)),
-                Some(Prompt::Debugger) => return self.end(Err(AgentFailure::InDebugger)),
-                _ => {}
-            }
-        } else {
-            self.heard.clear();
-        }
-        for frame in frames {
-            self.frame(now, &frame);
         }
     }
 
@@ -398,12 +348,82 @@ impl Agent {
         self.output.extend_from_slice(self.last_line.as_bytes());
         self.last_sent = now;
     }
+}
 
-    /// Lets time pass.
-    pub fn tick(&mut self, now: Duration) {
+impl Dialogue for Agent {
+    type Said = Said;
+    type Failure = AgentFailure;
+
+    fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    fn take_outcome(&mut self) -> Option<Result<Said, AgentFailure>> {
+        self.outcome.take()
+    }
+
+    fn deadline(&self) -> Duration {
+        let wait = match self.state {
+            State::Running { .. } => (AGAIN * (self.tries + 1)).min(SELDOM),
+            _ => AGAIN,
+        };
+        self.last_sent + wait
+    }
+
+    fn input(&mut self, now: Duration, bytes: &[u8]) {
+        if self.state == State::Idle {
+            return;
+        }
+        let frames = self.frames.input(bytes);
+        if frames.is_empty() {
+            self.heard.extend_from_slice(bytes);
+            let too_much = self.heard.len().saturating_sub(4096);
+            self.heard.drain(..too_much);
+            // Our shell echoes nothing: who echoes our line is another one.
+            if self.is_echoed() {
+                return self.end(Err(AgentFailure::Gone));
+            }
+            match newest_prompt(&plain(&self.heard)) {
+                Some(Prompt::User) => return self.end(Err(AgentFailure::Gone)),
+                Some(Prompt::Debugger) => return self.end(Err(AgentFailure::InDebugger)),
+                _ => {}
+            }
+        } else {
+            self.heard.clear();
+        }
+        for frame in frames {
+            self.frame(now, &frame);
+        }
+    }
+
+    fn tick(&mut self, now: Duration) {
         if self.state != State::Idle && now >= self.deadline() {
             self.send_again(now);
         }
+    }
+}
+
+impl Shell for Agent {
+    type Login = Login;
+
+    fn login(credentials: Credentials, mark: Mark, now: Duration) -> Login {
+        Login::new(credentials, mark, now)
+    }
+
+    fn behind(login: LoggedIn, mark: Mark) -> Self {
+        let mut agent = Self::new(mark);
+        agent.logs_out = login.by_us;
+        agent
+    }
+
+    /// Our shell sets the terminal back before the one behind it reads again, and that one has heard us when it answers.
+    fn goodbye(&self) -> Vec<Vec<u8>> {
+        let exit = match self.state {
+            State::Idle => format!("{}\n", line(&self.mark, "exit")).into_bytes(),
+            _ => vec![3],
+        };
+        let log_out = self.logs_out.then(|| b" exit\r".to_vec());
+        std::iter::once(exit).chain(log_out).collect()
     }
 }
 

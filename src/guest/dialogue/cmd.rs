@@ -5,7 +5,9 @@
 //! again where one is missing. A program itself runs once: its status is in a file, too.
 
 use super::frame::{Frame, Frames, Mark};
-use super::sac::{ANSWER, HEARD, QUIET, TRIES, is_command_prompt, is_sac_prompt, last_line};
+use super::login::Credentials;
+use super::machine::{Dialogue, Shell};
+use super::sac::{ANSWER, HEARD, QUIET, SacLogin, TRIES, is_command_prompt, is_sac_prompt, last_line};
 use super::text::plain;
 use crate::model::{Digest, base64};
 use std::collections::BTreeMap;
@@ -88,8 +90,7 @@ pub struct CmdAgent {
 }
 
 impl CmdAgent {
-    /// Makes the agent of a prompt that a login reached.
-    pub fn new(mark: Mark) -> Self {
+    fn new(mark: Mark) -> Self {
         Self {
             frames: Frames::new(&mark),
             mark,
@@ -134,71 +135,9 @@ impl CmdAgent {
         self.last_sent = now;
     }
 
-    /// Returns what is to be sent, once.
-    pub fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.output)
-    }
-
-    /// Returns how the program ended, once.
-    pub fn take_outcome(&mut self) -> Option<Result<CmdSaid, CmdFailure>> {
-        self.outcome.take()
-    }
-
-    /// Returns when [`CmdAgent::tick`] is wanted.
-    pub fn deadline(&self) -> Duration {
-        // A prompt that is back is asked at once.
-        let quiet = if self.heard.is_empty() { ANSWER } else { QUIET };
-        (self.last_heard.max(self.last_sent) + quiet).min(self.last_sent + ANSWER)
-    }
-
-    /// Returns what leaves the channel: our files and the prompt.
-    pub fn goodbye(&mut self) -> Vec<u8> {
-        format!("del {} & exit\r", self.file("*")).into_bytes()
-    }
-
     fn end(&mut self, outcome: Result<CmdSaid, CmdFailure>) {
         self.want = Want::Nothing;
         self.outcome = Some(outcome);
-    }
-
-    /// Takes what the console said.
-    pub fn input(&mut self, now: Duration, bytes: &[u8]) {
-        if self.want == Want::Nothing || bytes.is_empty() {
-            return;
-        }
-        self.last_heard = now;
-        let frames = self.frames.input(bytes);
-        self.heard.extend_from_slice(bytes);
-        let too_much = self.heard.len().saturating_sub(HEARD);
-        self.heard.drain(..too_much);
-        if is_sac_prompt(last_line(&plain(&self.heard))) {
-            return self.end(Err(CmdFailure::Gone));
-        }
-        for frame in &frames {
-            self.frame(frame, now);
-        }
-        let text = plain(&self.heard);
-        match self.want.clone() {
-            Want::Hash { status, size } => {
-                if let Some(hash) = text.lines().find_map(hash_of) {
-                    self.want = Want::Lines {
-                        status,
-                        size,
-                        hash,
-                        have: BTreeMap::new(),
-                    };
-                    self.ask(now);
-                }
-            }
-            Want::Lines { .. } => self.take_lines(&text, now),
-            // The prompt is back, so the program has ended.
-            Want::Status if self.tries == 0 && is_command_prompt(last_line(&text)) => {
-                self.tries = 1;
-                let line = self.question();
-                self.send(&line, now);
-            }
-            _ => {}
-        }
     }
 
     fn frame(&mut self, frame: &Frame, now: Duration) {
@@ -305,9 +244,66 @@ impl CmdAgent {
             self.ask(now);
         }
     }
+}
 
-    /// Lets time pass.
-    pub fn tick(&mut self, now: Duration) {
+impl Dialogue for CmdAgent {
+    type Said = CmdSaid;
+    type Failure = CmdFailure;
+
+    fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    fn take_outcome(&mut self) -> Option<Result<CmdSaid, CmdFailure>> {
+        self.outcome.take()
+    }
+
+    fn deadline(&self) -> Duration {
+        // A prompt that is back is asked at once.
+        let quiet = if self.heard.is_empty() { ANSWER } else { QUIET };
+        (self.last_heard.max(self.last_sent) + quiet).min(self.last_sent + ANSWER)
+    }
+
+    fn input(&mut self, now: Duration, bytes: &[u8]) {
+        if self.want == Want::Nothing || bytes.is_empty() {
+            return;
+        }
+        self.last_heard = now;
+        let frames = self.frames.input(bytes);
+        self.heard.extend_from_slice(bytes);
+        let too_much = self.heard.len().saturating_sub(HEARD);
+        self.heard.drain(..too_much);
+        if is_sac_prompt(last_line(&plain(&self.heard))) {
+            return self.end(Err(CmdFailure::Gone));
+        }
+        for frame in &frames {
+            self.frame(frame, now);
+        }
+        let text = plain(&self.heard);
+        match self.want.clone() {
+            Want::Hash { status, size } => {
+                if let Some(hash) = text.lines().find_map(hash_of) {
+                    self.want = Want::Lines {
+                        status,
+                        size,
+                        hash,
+                        have: BTreeMap::new(),
+                    };
+                    self.ask(now);
+                }
+            }
+            Want::Lines { .. } => self.take_lines(&text, now),
+            // The prompt is back, so the program has ended.
+            Want::Status if self.tries == 0 && is_command_prompt(last_line(&text)) => {
+                self.tries = 1;
+                let line = self.question();
+                self.send(&line, now);
+            }
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self, now: Duration) {
         if self.want == Want::Nothing || now < self.deadline() {
             return;
         }
@@ -323,6 +319,23 @@ impl CmdAgent {
             self.question()
         };
         self.send(&line, now);
+    }
+}
+
+impl Shell for CmdAgent {
+    type Login = SacLogin;
+
+    fn login(credentials: Credentials, mark: Mark, now: Duration) -> SacLogin {
+        SacLogin::new(credentials, mark, now)
+    }
+
+    fn behind((): (), mark: Mark) -> Self {
+        Self::new(mark)
+    }
+
+    /// Our files and the prompt.
+    fn goodbye(&self) -> Vec<Vec<u8>> {
+        vec![format!("del {} & exit\r", self.file("*")).into_bytes()]
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a silent console to our own shell in the guest: prompts, echo handshake, `sudo`.
 
 use super::frame::{Frames, Mark};
+use super::machine::Dialogue;
 use super::text::{IN_USE, Prompt, newest_prompt, plain, without_kernel_messages};
 use std::fmt;
 use std::time::Duration;
@@ -146,7 +147,7 @@ pub struct Login {
 
 impl Login {
     /// Begins: types Enter.
-    pub fn new(credentials: Credentials, mark: Mark, now: Duration) -> Self {
+    pub(super) fn new(credentials: Credentials, mark: Mark, now: Duration) -> Self {
         let mut login = Self {
             credentials,
             frames: Frames::new(&mark),
@@ -165,26 +166,6 @@ impl Login {
         };
         login.say(State::Waiting, "\r", now);
         login
-    }
-
-    /// Returns what is to be sent, once.
-    pub fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.output)
-    }
-
-    /// Returns how it ended, if it did.
-    pub fn outcome(&self) -> Option<&Result<LoggedIn, LoginFailure>> {
-        self.outcome.as_ref()
-    }
-
-    /// Returns when [`Login::tick`] is wanted.
-    pub fn deadline(&self) -> Duration {
-        let quiet = if self.text.is_empty() {
-            self.patience()
-        } else {
-            QUIET
-        };
-        (self.last_heard.max(self.last_sent) + quiet).min(self.last_sent + self.patience())
     }
 
     fn patience(&self) -> Duration {
@@ -207,28 +188,6 @@ impl Login {
 
     fn fail(&mut self, failure: LoginFailure) {
         self.outcome = Some(Err(failure));
-    }
-
-    /// Takes what the console said.
-    pub fn input(&mut self, now: Duration, bytes: &[u8]) {
-        if self.outcome.is_some() || bytes.is_empty() {
-            return;
-        }
-        self.hear(bytes, now);
-        for frame in self.frames.input(bytes) {
-            match frame.kind.as_str() {
-                "up" if self.state == State::Starting || self.state == State::SudoPassword => {
-                    return self.is_up(&frame.fields);
-                }
-                "missing" => {
-                    let what = frame.fields.first().cloned().unwrap_or_default();
-                    return self.fail(LoginFailure::Missing(what));
-                }
-                _ => {}
-            }
-        }
-        let text = self.text.clone();
-        self.meet(&text, now);
     }
 
     /// Takes it down. Kernel messages are no answer to anything, and end no quiet.
@@ -274,63 +233,6 @@ impl Login {
             (State::Probing, Some(Prompt::Password)) => self.again(State::Waiting, "\r", now),
             (State::Starting | State::SudoPassword, _) => self.sudo(text, now),
             _ => {}
-        }
-    }
-
-    /// Lets time pass.
-    pub fn tick(&mut self, now: Duration) {
-        if self.outcome.is_some() || now < self.deadline() {
-            return;
-        }
-        let text = self.text.clone();
-        let said_something = match self.state {
-            State::UserSent => self.is_answered(&text),
-            _ => !text.trim().is_empty(),
-        };
-        let waited = now.saturating_sub(self.last_sent) >= self.patience();
-        match self.state {
-            State::Waiting if said_something => self.probe(now),
-            State::Waiting if waited => self.again(State::Waiting, "\r", now),
-            // A prompt in another language, or none: a user without a password.
-            State::UserSent if said_something => {
-                let last = text.lines().last().unwrap_or_default().trim_end().to_owned();
-                if last.ends_with(':') {
-                    self.give_password(now);
-                } else {
-                    self.probe(now);
-                }
-            }
-            State::UserSent if waited => self.probe(now),
-            State::PasswordSent if said_something || waited => self.probe(now),
-            State::Probing if waited => {
-                self.tries += 1;
-                if self.tries > TRIES {
-                    let last = text
-                        .lines()
-                        .rev()
-                        .find(|line| !line.trim().is_empty())
-                        .unwrap_or_default();
-                    let failure = if last.is_empty() {
-                        LoginFailure::Silent
-                    } else {
-                        LoginFailure::NoShell(shortened(last))
-                    };
-                    self.fail(failure);
-                } else {
-                    self.probe(now);
-                }
-            }
-            State::Starting | State::SudoPassword if waited => {
-                if self.starts >= TRIES {
-                    self.fail(LoginFailure::NoShell("our own shell did not start".to_owned()));
-                } else {
-                    // What stands half-typed there is given up first.
-                    self.say(State::Starting, "\u{3}\r", now);
-                    self.probe(now);
-                }
-            }
-            // Nothing yet: the time goes on from here.
-            _ => self.last_heard = now,
         }
     }
 
@@ -469,6 +371,105 @@ impl Login {
                 uid: uid.unwrap_or(u32::MAX),
             }),
         });
+    }
+}
+
+impl Dialogue for Login {
+    type Said = LoggedIn;
+    type Failure = LoginFailure;
+
+    fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    fn take_outcome(&mut self) -> Option<Result<LoggedIn, LoginFailure>> {
+        self.outcome.take()
+    }
+
+    fn deadline(&self) -> Duration {
+        let quiet = if self.text.is_empty() {
+            self.patience()
+        } else {
+            QUIET
+        };
+        (self.last_heard.max(self.last_sent) + quiet).min(self.last_sent + self.patience())
+    }
+
+    fn input(&mut self, now: Duration, bytes: &[u8]) {
+        if self.outcome.is_some() || bytes.is_empty() {
+            return;
+        }
+        self.hear(bytes, now);
+        for frame in self.frames.input(bytes) {
+            match frame.kind.as_str() {
+                "up" if self.state == State::Starting || self.state == State::SudoPassword => {
+                    return self.is_up(&frame.fields);
+                }
+                "missing" => {
+                    let what = frame.fields.first().cloned().unwrap_or_default();
+                    return self.fail(LoginFailure::Missing(what));
+                }
+                _ => {}
+            }
+        }
+        let text = self.text.clone();
+        self.meet(&text, now);
+    }
+
+    fn tick(&mut self, now: Duration) {
+        if self.outcome.is_some() || now < self.deadline() {
+            return;
+        }
+        let text = self.text.clone();
+        let said_something = match self.state {
+            State::UserSent => self.is_answered(&text),
+            _ => !text.trim().is_empty(),
+        };
+        let waited = now.saturating_sub(self.last_sent) >= self.patience();
+        match self.state {
+            State::Waiting if said_something => self.probe(now),
+            State::Waiting if waited => self.again(State::Waiting, "\r", now),
+            // A prompt in another language, or none: a user without a password.
+            State::UserSent if said_something => {
+                let last = text.lines().last().unwrap_or_default().trim_end().to_owned();
+                if last.ends_with(':') {
+                    self.give_password(now);
+                } else {
+                    self.probe(now);
+                }
+            }
+            State::UserSent if waited => self.probe(now),
+            State::PasswordSent if said_something || waited => self.probe(now),
+            State::Probing if waited => {
+                self.tries += 1;
+                if self.tries > TRIES {
+                    let last = text
+                        .lines()
+                        .rev()
+                        .find(|line| !line.trim().is_empty())
+                        .unwrap_or_default();
+                    let failure = if last.is_empty() {
+                        LoginFailure::Silent
+                    } else {
+                        LoginFailure::NoShell(shortened(last))
+                    };
+                    self.fail(failure);
+                } else {
+                    self.probe(now);
+                }
+            }
+            State::Starting | State::SudoPassword if waited => {
+                if self.starts >= TRIES {
+                    self.fail(LoginFailure::NoShell("our own shell did not start".to_owned()));
+                } else {
+                    // What stands half-typed there is given up first.
+                    self.say(State::Starting, "\u{3}\r", now);
+                    self.probe(now);
+                }
+            }
+            // Nothing yet: the time goes on from here.
+            _ => self.last_heard = now,
+        }
     }
 }
 

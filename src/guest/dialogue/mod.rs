@@ -7,6 +7,7 @@ mod agent;
 mod cmd;
 mod frame;
 mod login;
+mod machine;
 mod sac;
 mod text;
 
@@ -14,4 +15,5 @@ pub use agent::{Agent, AgentFailure, Said};
 pub use cmd::{CmdAgent, CmdFailure, CmdSaid};
 pub use frame::Mark;
 pub use login::{Credentials, Hidden, LoggedIn, Login, LoginFailure};
+pub use machine::{Dialogue, Shell};
 pub use sac::{SacLogin, shows_sac};

@@ -6,6 +6,7 @@
 
 use super::frame::{Frames, Mark};
 use super::login::{Credentials, LoginFailure};
+use super::machine::Dialogue;
 use super::text::plain;
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ fn channel(text: &str) -> Option<String> {
 
 impl SacLogin {
     /// Begins: types Enter.
-    pub fn new(credentials: Credentials, mark: Mark, now: Duration) -> Self {
+    pub(super) fn new(credentials: Credentials, mark: Mark, now: Duration) -> Self {
         let mut login = Self {
             credentials,
             frames: Frames::new(&mark),
@@ -105,22 +106,6 @@ impl SacLogin {
         login
     }
 
-    /// Returns what is to be sent, once.
-    pub fn take_output(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.output)
-    }
-
-    /// Returns how it ended, if it did.
-    pub fn outcome(&self) -> Option<&Result<(), LoginFailure>> {
-        self.outcome.as_ref()
-    }
-
-    /// Returns when [`SacLogin::tick`] is wanted.
-    pub fn deadline(&self) -> Duration {
-        let quiet = if self.heard.is_empty() { ANSWER } else { QUIET };
-        (self.last_heard.max(self.last_sent) + quiet).min(self.last_sent + ANSWER)
-    }
-
     fn say(&mut self, state: State, words: &str, now: Duration) {
         if state != self.state {
             self.tries = 0;
@@ -133,21 +118,6 @@ impl SacLogin {
 
     fn fail(&mut self, failure: LoginFailure) {
         self.outcome = Some(Err(failure));
-    }
-
-    /// Takes what the console said.
-    pub fn input(&mut self, now: Duration, bytes: &[u8]) {
-        if self.outcome.is_some() || bytes.is_empty() {
-            return;
-        }
-        self.last_heard = now;
-        self.heard.extend_from_slice(bytes);
-        let too_much = self.heard.len().saturating_sub(HEARD);
-        self.heard.drain(..too_much);
-        let up = self.frames.input(bytes).iter().any(|frame| frame.kind == "up");
-        if up && self.state == State::Probing {
-            self.outcome = Some(Ok(()));
-        }
     }
 
     fn user(&self) -> Option<(String, String)> {
@@ -166,8 +136,49 @@ impl SacLogin {
         self.say(self.state, words, now);
     }
 
-    /// Lets time pass. Everything is decided when the console is quiet, or has gone on for long: messages come in between.
-    pub fn tick(&mut self, now: Duration) {
+    fn probe_line(&self) -> String {
+        format!("echo ^<{}:up:%OS%^>\r", self.mark)
+    }
+
+    fn probe(&mut self, now: Duration) {
+        let line = self.probe_line();
+        self.say(State::Probing, &line, now);
+    }
+}
+
+impl Dialogue for SacLogin {
+    type Said = ();
+    type Failure = LoginFailure;
+
+    fn take_output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    fn take_outcome(&mut self) -> Option<Result<(), LoginFailure>> {
+        self.outcome.take()
+    }
+
+    fn deadline(&self) -> Duration {
+        let quiet = if self.heard.is_empty() { ANSWER } else { QUIET };
+        (self.last_heard.max(self.last_sent) + quiet).min(self.last_sent + ANSWER)
+    }
+
+    fn input(&mut self, now: Duration, bytes: &[u8]) {
+        if self.outcome.is_some() || bytes.is_empty() {
+            return;
+        }
+        self.last_heard = now;
+        self.heard.extend_from_slice(bytes);
+        let too_much = self.heard.len().saturating_sub(HEARD);
+        self.heard.drain(..too_much);
+        let up = self.frames.input(bytes).iter().any(|frame| frame.kind == "up");
+        if up && self.state == State::Probing {
+            self.outcome = Some(Ok(()));
+        }
+    }
+
+    /// Everything is decided when the console is quiet, or has gone on for long: messages come in between.
+    fn tick(&mut self, now: Duration) {
         if self.outcome.is_some() || now < self.deadline() {
             return;
         }
@@ -226,15 +237,6 @@ impl SacLogin {
                 self.again(&line, now);
             }
         }
-    }
-
-    fn probe_line(&self) -> String {
-        format!("echo ^<{}:up:%OS%^>\r", self.mark)
-    }
-
-    fn probe(&mut self, now: Duration) {
-        let line = self.probe_line();
-        self.say(State::Probing, &line, now);
     }
 }
 

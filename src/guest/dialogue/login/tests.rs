@@ -17,8 +17,8 @@ fn meet(credentials: Credentials, console: Console) -> (Result<LoggedIn, LoginFa
         let output = String::from_utf8(login.take_output()).unwrap();
         typed.push_str(&output);
         fresh.push_str(&output);
-        if let Some(outcome) = login.outcome() {
-            return (outcome.clone(), typed);
+        if let Some(outcome) = login.take_outcome() {
+            return (outcome, typed);
         }
         match console.get(next) {
             Some((waits_for, answer)) if fresh.contains(waits_for) => {
@@ -279,7 +279,7 @@ proptest! {
         let mut words = words.into_iter();
         for _ in 0..400 {
             let _ = login.take_output();
-            if login.outcome().is_some() {
+            if login.take_outcome().is_some() {
                 return Ok(());
             }
             match words.next() {

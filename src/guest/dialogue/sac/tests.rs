@@ -29,8 +29,8 @@ fn login(
             typed.push(output);
             login.input(now, heard.as_bytes());
         }
-        if let Some(outcome) = login.outcome() {
-            return (outcome.clone(), typed);
+        if let Some(outcome) = login.take_outcome() {
+            return (outcome, typed);
         }
         now += STEP;
         login.tick(now);
