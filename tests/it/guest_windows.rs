@@ -2,6 +2,7 @@
 //! do: inside it, through a real OpenSSH server, and by PowerShell Direct.
 
 mod by_hand;
+mod cmd;
 mod direct;
 mod refusals;
 mod sac;
@@ -39,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a_profile_says_it_all", a_profile_says_it_all),
     ];
     trials.extend(by_hand::trials());
+    trials.extend(cmd::trials());
     trials.extend(direct::trials());
     trials.extend(refusals::trials());
     trials.extend(sac::trials());
