@@ -64,10 +64,11 @@ impl Debian {
         assert!(made.success(), "qemu-img makes a copy");
         let mut command = Command::new("qemu-system-x86_64");
         command
-            // With QEMU's gigabyte of translated code, each byte that GRUB moves at a reboot is looked up among a million pieces.
+            // With a gigabyte of translated code (the default), each byte that GRUB moves at a reboot is looked up among a million
+            // pieces; with much less the kernel and its programs are translated over and over.
             .args([
                 "-accel",
-                "tcg,tb-size=32",
+                "tcg,tb-size=128",
                 "-machine",
                 "pc",
                 "-m",
