@@ -218,9 +218,8 @@ impl Login {
                 self.say(State::Waiting, "\u{3}\r", now);
             }
             (State::Waiting, Some(Prompt::User)) => self.give_user(now),
-            // Somebody's login was half done.
+            // Somebody's login was half done, or a line of ours was taken for the password.
             (State::Waiting, Some(Prompt::Password)) => self.again(State::Waiting, "\r", now),
-            (State::UserSent, Some(Prompt::Password)) => self.give_password(now),
             (State::PasswordSent, _) if is_refused(text) => self.refused(),
             (State::UserSent, _) if is_refused(text) && self.is_all_given() => self.refused(),
             // What stood half-typed there was refused, and not what we said.
@@ -229,7 +228,6 @@ impl Login {
             (State::Probing, _) if text.contains(&self.answer()) => self.start(now),
             (State::Probing, Some(Prompt::User | Prompt::Password)) if self.is_all_given() => self.refused(),
             (State::Probing, Some(Prompt::User)) => self.give_user(now),
-            (State::Probing, Some(Prompt::Password)) if self.user_given => self.give_password(now),
             (State::Probing, Some(Prompt::Password)) => self.again(State::Waiting, "\r", now),
             (State::Starting | State::SudoPassword, _) => self.sudo(text, now),
             _ => {}
@@ -429,10 +427,11 @@ impl Dialogue for Login {
         match self.state {
             State::Waiting if said_something => self.probe(now),
             State::Waiting if waited => self.again(State::Waiting, "\r", now),
-            // A prompt in another language, or none: a user without a password.
+            // The password waits for quiet, too: BusyBox switches the echo off after it has asked. A prompt in another language ends
+            // with a colon; none is a user without a password.
             State::UserSent if said_something => {
                 let last = text.lines().last().unwrap_or_default().trim_end().to_owned();
-                if last.ends_with(':') {
+                if last.ends_with(':') || newest_prompt(&text) == Some(Prompt::Password) {
                     self.give_password(now);
                 } else {
                     self.probe(now);
