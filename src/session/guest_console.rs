@@ -22,6 +22,9 @@ const OWNER: Duration = Duration::from_secs(5);
 /// How long the goodbye may take: the terminal is set back, the login ended.
 const GOODBYE: Duration = Duration::from_secs(3);
 
+/// Nothing more comes after this.
+const QUIET: Duration = Duration::from_millis(400);
+
 /// How often a wait looks at Ctrl-C.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -138,7 +141,7 @@ impl<S: Shell> Drop for Console<S> {
         let wait = Wait::new(deadline, Cancel::new(), "the goodbye");
         let said = self.shell.goodbye().iter().try_for_each(|line| {
             self.wire.send(line)?;
-            self.wire.wait_for_words(&wait)
+            self.wire.wait_until_taken(&wait)
         });
         if let Err(problem) = said {
             tracing::debug!(%problem, "the console was not logged out");
@@ -247,11 +250,20 @@ impl Wire {
         }
     }
 
-    /// Waits until something but white space has come.
-    fn wait_for_words(&mut self, wait: &Wait) -> Result<(), Problem> {
+    /// Waits until a line is taken: words and the end of their line behind them, or quiet. Its echo alone would be too early: a
+    /// hypervisor drops what its guest has not read when the port is closed.
+    fn wait_until_taken(&mut self, wait: &Wait) -> Result<(), Problem> {
+        let mut said = Vec::new();
+        let mut last = self.now();
         loop {
-            let until = self.now() + LOOK;
-            if !self.receive(until, wait)?.trim_ascii().is_empty() {
+            let bytes = self.receive(self.now() + LOOK, wait)?;
+            if !bytes.is_empty() {
+                last = self.now();
+                said.extend(bytes);
+            }
+            let words = said.trim_ascii_start();
+            let is_quiet = self.now() - last >= QUIET;
+            if words.contains(&b'\n') || (is_quiet && !words.is_empty()) {
                 return Ok(());
             }
         }

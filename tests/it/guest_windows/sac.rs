@@ -2,7 +2,7 @@
 //! started again in the middle.
 
 use super::Lab;
-use crate::kit::{Ended, Sandbox, is_fast};
+use crate::kit::{Ended, Sandbox, is_fast, wait_until};
 use libtest_mimic::{Completion, Failed, Trial};
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -315,10 +315,13 @@ fn set_up_and_undo() {
     assert_eq!(lab.guest(), before);
     is_quiet(&applied);
     is_quiet(&undone);
-    // Every channel that was opened is left again.
-    let typed = manners.lock().unwrap().typed.clone();
-    let of = |end: &str| typed.iter().filter(|line| line.ends_with(end)).count();
-    assert_eq!(of("& exit"), typed.iter().filter(|line| *line == "cmd").count());
+    // Every channel that was opened is left again. The console may read the last line after its writer has gone.
+    wait_until("every channel is left", || {
+        let typed = &manners.lock().unwrap().typed;
+        let left = typed.iter().filter(|line| line.ends_with("& exit")).count();
+        let opened = typed.iter().filter(|line| *line == "cmd").count();
+        (opened > 0 && left == opened).then_some(())
+    });
 }
 
 fn floods_and_losses() {
