@@ -4,8 +4,8 @@
 use super::Lab;
 use crate::kit::{Ended, PATIENCE, Sandbox, finish_within};
 use crate::sshd::{Sshd, missing};
-use crate::wine::place::{self, testkit, windows_path};
-use crate::wine::rig::{Program, wake};
+use crate::wine::place::{self, windows_path};
+use crate::wine::rig::{Program, put_powershell, wake};
 use libtest_mimic::{Completion, Trial};
 use std::fs;
 use std::process::Command;
@@ -41,14 +41,7 @@ fn quoted(word: &str) -> String {
 fn far() -> (Lab, Sshd, Program) {
     let sandbox = Sandbox::new().with("WIN_PW", "s3cret");
     let bin = sandbox.path("far");
-    let program = bin.join("powershell.exe");
-    let state = vmserial_testkit::state_folder(&program, "powershell");
-    fs::create_dir_all(&state).unwrap();
-    let (testkit, beside) = testkit();
-    fs::copy(testkit, program).unwrap();
-    for file in beside {
-        fs::copy(&file, bin.join(file.file_name().unwrap())).unwrap();
-    }
+    let state = put_powershell(&bin);
     // Wine as the other trials have it, with its own shell.
     let wine = place::command(&sandbox, "testkit.exe", &[]);
     let mut script = "#!/bin/sh\n".to_owned();

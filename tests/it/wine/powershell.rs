@@ -1,8 +1,8 @@
 //! PowerShell through the crate `powershell_script` in its helper, with the stand-in as `powershell.exe`; on Windows itself
 //! the real one, too.
 
-use super::place::{command, testkit, with_programs};
-use super::rig::{Program, trial};
+use super::place::{command, with_programs};
+use super::rig::{Program, put_powershell, trial};
 use crate::kit::{PATIENCE, Sandbox, wait_until};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -36,14 +36,7 @@ const HOSTILE: &str = "it's \"double\" \u{2018}curly\u{201d} $(Remove-Item x) $n
 /// Puts the stand-in where `powershell.exe` is looked for first; returns the folder of programs and that of its state.
 fn stand_in(sandbox: &Sandbox) -> (PathBuf, PathBuf) {
     let bin = sandbox.path("bin");
-    let program = bin.join("powershell.exe");
-    let state = vmserial_testkit::state_folder(&program, "powershell");
-    fs::create_dir_all(&state).unwrap();
-    let (testkit, beside) = testkit();
-    fs::copy(testkit, program).unwrap();
-    for file in beside {
-        fs::copy(&file, bin.join(file.file_name().unwrap())).unwrap();
-    }
+    let state = put_powershell(&bin);
     (bin, state)
 }
 

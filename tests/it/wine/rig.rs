@@ -1,10 +1,12 @@
 //! How one talks to the Windows program, wherever it runs.
 
-use super::place::{PREFIX, command, missing};
+use super::place::{PREFIX, command, missing, testkit};
 use crate::kit::{PATIENCE, Sandbox};
 use libtest_mimic::{Completion, Trial};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -239,4 +241,17 @@ pub fn both_ways(one: &TcpStream, other: &TcpStream, count: usize) {
             });
         }
     });
+}
+
+/// Puts the stand-in of PowerShell, a Windows program, into a folder; returns the folder of its state.
+pub fn put_powershell(folder: &Path) -> PathBuf {
+    let program = folder.join("powershell.exe");
+    let state = vmserial_testkit::state_folder(&program, "powershell");
+    fs::create_dir_all(&state).unwrap();
+    let (testkit, beside) = testkit();
+    fs::copy(testkit, program).unwrap();
+    for file in beside {
+        fs::copy(&file, folder.join(file.file_name().unwrap())).unwrap();
+    }
+    state
 }
